@@ -1,0 +1,3 @@
+module fluxbilling/embedded/toolchain/containerd
+
+go 1.26.8

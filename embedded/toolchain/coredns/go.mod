@@ -1,0 +1,3 @@
+module fluxbilling/embedded/toolchain/coredns
+
+go 1.26.8
