@@ -31,6 +31,8 @@ export interface CheckResponse {
 }
 
 export interface ConfigureRequest {
+  readonly urn?: string;
+  readonly name?: string;
   readonly variables?: { readonly [key: string]: string };
   readonly args?: Properties;
 }
@@ -54,12 +56,7 @@ export interface DiffRequest {
   readonly ignoreChanges?: readonly string[];
 }
 export type DiffKind =
-  | "ADD"
-  | "ADD_REPLACE"
-  | "DELETE"
-  | "DELETE_REPLACE"
-  | "UPDATE"
-  | "UPDATE_REPLACE";
+  "ADD" | "ADD_REPLACE" | "DELETE" | "DELETE_REPLACE" | "UPDATE" | "UPDATE_REPLACE";
 export interface DiffResponse {
   readonly changes: "DIFF_UNKNOWN" | "DIFF_NONE" | "DIFF_SOME";
   readonly replaces?: readonly string[];
@@ -160,6 +157,13 @@ export class InitializationFailure extends Error {
     this.properties = properties;
     this.inputs = inputs;
     this.reasons = reasons;
+  }
+}
+
+/** Thrown for a call that the official plugin does not answer either: the engine falls back to its own way. */
+export class Unimplemented extends Error {
+  constructor(method: string) {
+    super(`${method} is not implemented`);
   }
 }
 

@@ -1,6 +1,6 @@
 module fluxbilling/embedded/toolchain/kine
 
-go 1.26.8
+go 1.26.0
 
 tool github.com/k3s-io/kine
 

@@ -1,0 +1,194 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { COMPONENT_LABEL } from "../model/labels.ts";
+import { APP_PORT } from "../model/network.ts";
+import { PLANS } from "../model/plan.ts";
+import type { PlanName } from "../model/plan.ts";
+import {
+  CONTAINER_SECURITY,
+  containerResources,
+  POD_SECURITY,
+  SECRET_FILE_MODE,
+} from "../model/pod.ts";
+import { tenantNames } from "../model/tenant-name.ts";
+import type { TenantName } from "../model/tenant-name.ts";
+import type { Endpoint } from "./tenant-network.ts";
+
+/** What a tenant's application needs to know. */
+export interface TenantAppArgs {
+  readonly tenant: TenantName;
+  readonly plan: PlanName;
+  readonly namespace: k8s.core.v1.Namespace;
+  readonly namespaceName: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Image by digest. */
+  readonly image: string;
+  /** Host under which the tenant is reached. */
+  readonly host: string;
+  readonly storageClass: string;
+  readonly database: Endpoint;
+  /** Secrets that the pods mount, by their plain names. */
+  readonly secrets: {
+    readonly database: string;
+    readonly keys: string;
+    readonly contract: string;
+  };
+  /** Whether the tenant is shut: no pods. */
+  readonly suspended: boolean;
+  /** Whether the volume refuses to be deleted. */
+  readonly protectData: boolean;
+}
+
+/**
+ * The tenant's own process: pods, a volume for files, and a service inside the namespace.
+ *
+ * Holds: secrets reach the pods as files, never as variables; the pods are what Pod Security calls
+ * restricted, with a read-only root and no token of the cluster; the image is named by digest.
+ */
+export class TenantApp extends pulumi.ComponentResource {
+  /** Name of the service that the ingress calls. */
+  public readonly serviceName: string;
+
+  constructor(name: string, args: TenantAppArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("fluxbilling:tenant:TenantApp", name, {}, opts);
+    const placed = { parent: this, dependsOn: [args.namespace], deletedWith: args.namespace };
+    const selector = { "app.kubernetes.io/name": "tenant-app", [COMPONENT_LABEL]: "app" };
+    const labels = { ...args.labels, ...selector };
+    const metadata = (
+      objectName: string,
+      annotations: Readonly<Record<string, string>> = {},
+    ): k8s.types.input.meta.v1.ObjectMeta => ({
+      name: objectName,
+      namespace: args.namespaceName,
+      labels,
+      annotations,
+    });
+    // Nothing waits for these by themselves: the Deployment's pods being ready shows all of them.
+    const unawaited = { "pulumi.com/skipAwait": "true" };
+
+    const account = new k8s.core.v1.ServiceAccount(
+      `${name}-account`,
+      { metadata: metadata("app"), automountServiceAccountToken: false },
+      placed,
+    );
+    const files = new k8s.core.v1.PersistentVolumeClaim(
+      `${name}-files`,
+      {
+        metadata: metadata("files", unawaited),
+        spec: {
+          accessModes: ["ReadWriteOnce"],
+          storageClassName: args.storageClass,
+          resources: { requests: { storage: `${PLANS[args.plan].filesGib}Gi` } },
+        },
+      },
+      {
+        ...placed,
+        // A volume keeps the size it was made with: it cannot shrink, and not every class can grow.
+        ignoreChanges: ["spec.resources"],
+        // The tenant's files: only an operation that says so may delete them.
+        protect: args.protectData,
+      },
+    );
+    new k8s.apps.v1.Deployment(
+      `${name}-deployment`,
+      {
+        metadata: metadata("app"),
+        spec: {
+          replicas: args.suspended ? 0 : PLANS[args.plan].replicas,
+          revisionHistoryLimit: 2,
+          progressDeadlineSeconds: 120,
+          selector: { matchLabels: selector },
+          strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
+          template: { metadata: { labels }, spec: podSpec(args) },
+        },
+      },
+      { ...placed, dependsOn: [args.namespace, account, files] },
+    );
+    this.serviceName = "app";
+    new k8s.core.v1.Service(
+      `${name}-service`,
+      {
+        metadata: metadata(this.serviceName, unawaited),
+        spec: {
+          type: "ClusterIP",
+          selector,
+          ports: [{ name: "http", port: 80, targetPort: APP_PORT, protocol: "TCP" }],
+        },
+      },
+      placed,
+    );
+    this.registerOutputs({});
+  }
+}
+
+function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
+  const plan = PLANS[args.plan];
+  const { database, ownerRole, appRole } = tenantNames(args.tenant);
+  const probe = (path: string): k8s.types.input.core.v1.Probe => ({
+    httpGet: { path, port: APP_PORT },
+    periodSeconds: 10,
+    timeoutSeconds: 3,
+    failureThreshold: 3,
+  });
+  const mounts = {
+    database: args.secrets.database,
+    keys: args.secrets.keys,
+    contract: args.secrets.contract,
+  };
+  return {
+    serviceAccountName: "app",
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    securityContext: POD_SECURITY,
+    terminationGracePeriodSeconds: 15,
+    containers: [
+      {
+        name: "app",
+        image: args.image,
+        imagePullPolicy: "IfNotPresent",
+        securityContext: CONTAINER_SECURITY,
+        resources: containerResources(plan.appCpuMilli, plan.appMemoryMib),
+        ports: [{ name: "http", containerPort: APP_PORT, protocol: "TCP" }],
+        env: [
+          { name: "TENANT", value: args.tenant },
+          { name: "PUBLIC_URL", value: `https://${args.host}` },
+          { name: "DATABASE_HOST", value: args.database.address },
+          { name: "DATABASE_PORT", value: String(args.database.port) },
+          { name: "DATABASE_NAME", value: database },
+          { name: "DATABASE_USER", value: appRole },
+          { name: "DATABASE_OWNER_ROLE", value: ownerRole },
+          { name: "DATABASE_PASSWORD_FILE", value: "/run/secrets/database/password" },
+          { name: "DATABASE_CA_FILE", value: "/run/secrets/database/ca.crt" },
+          // While a rollout runs there is one pod more than the plan's.
+          {
+            name: "DATABASE_MAX_CONNECTIONS",
+            value: String(Math.floor(plan.databaseConnections / (plan.replicas + 1))),
+          },
+          { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
+          { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
+          { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+        ],
+        startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
+        readinessProbe: { ...probe("/ready"), periodSeconds: 2 },
+        livenessProbe: probe("/live"),
+        volumeMounts: [
+          ...Object.keys(mounts).map((volume) => ({
+            name: volume,
+            mountPath: `/run/secrets/${volume}`,
+            readOnly: true,
+          })),
+          { name: "files", mountPath: "/var/lib/app" },
+          { name: "temporary", mountPath: "/tmp" },
+        ],
+      },
+    ],
+    volumes: [
+      ...Object.entries(mounts).map(([volume, secretName]) => ({
+        name: volume,
+        secret: { secretName, defaultMode: SECRET_FILE_MODE },
+      })),
+      { name: "files", persistentVolumeClaim: { claimName: "files" } },
+      { name: "temporary", emptyDir: { sizeLimit: "128Mi" } },
+    ],
+  };
+}

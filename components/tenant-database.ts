@@ -1,0 +1,192 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as postgresql from "@pulumi/postgresql";
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import { APP_SCHEMA, DATABASES_OWNER_ROLE, PUBLIC_ROLE, READ_ALL_ROLE } from "../model/database.ts";
+import { BACKUP_CONNECTIONS, PLANS } from "../model/plan.ts";
+import type { PlanName } from "../model/plan.ts";
+import { scramSalt, scramVerifier } from "../model/scram.ts";
+import { tenantNames } from "../model/tenant-name.ts";
+import type { TenantName } from "../model/tenant-name.ts";
+
+/** What a tenant's database needs to know. */
+export interface TenantDatabaseArgs {
+  readonly tenant: TenantName;
+  /** Sets connections and timeouts. */
+  readonly plan: PlanName;
+  /** Namespace that receives the two Secrets with passwords. */
+  readonly namespace: k8s.core.v1.Namespace;
+  /** Labels of every object in the namespace. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Certificate of the authority that signed the server's, PEM. */
+  readonly caCertificate: string;
+  /** Raise by one to mint new passwords. */
+  readonly secretGeneration: number;
+  /** Whether the database refuses to be deleted. */
+  readonly protectData: boolean;
+}
+
+/**
+ * A database that only its own tenant's roles can enter.
+ *
+ * Holds: nobody but the platform owns the database, so a tenant cannot grant itself or others in;
+ * the application's role is a member of the group that `samerole` asks for and may take on the
+ * tables' owner, without inheriting from it; the backup role reads everything here and nothing
+ * elsewhere; the server learns passwords as SCRAM verifiers only.
+ */
+export class TenantDatabase extends pulumi.ComponentResource {
+  /** Name of the Secret with the application's `password` and the server's `ca.crt`. */
+  public readonly appSecretName: string;
+  /** Name of the Secret with the backup role's `password` and the server's `ca.crt`. */
+  public readonly backupSecretName: string;
+
+  constructor(name: string, args: TenantDatabaseArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("fluxbilling:tenant:TenantDatabase", name, {}, opts);
+    const child = { parent: this };
+    const plan = PLANS[args.plan];
+    const { namespace, database, ownerRole, appRole, backupRole } = tenantNames(args.tenant);
+
+    const appPassword = this.#password(`${name}-app-password`, args.secretGeneration);
+    const backupPassword = this.#password(`${name}-backup-password`, args.secretGeneration);
+
+    const group = new postgresql.Role(`${name}-group`, { name: database, login: false }, child);
+    const owner = new postgresql.Role(`${name}-owner`, { name: ownerRole, login: false }, child);
+    const app = new postgresql.Role(
+      `${name}-app`,
+      {
+        name: appRole,
+        login: true,
+        // Without inheritance the owner's rights come only by SET ROLE, which migrations do.
+        inherit: false,
+        // Memberships stand here and not in a GrantRole: any update of the Role revokes others.
+        roles: [database, ownerRole],
+        password: verifier(appPassword, appRole),
+        connectionLimit: plan.databaseConnections,
+        statementTimeout: plan.statementTimeoutMs,
+        idleInTransactionSessionTimeout: plan.idleTransactionTimeoutMs,
+        searchPaths: [APP_SCHEMA],
+      },
+      { ...child, dependsOn: [group, owner] },
+    );
+    const backup = new postgresql.Role(
+      `${name}-backup`,
+      {
+        name: backupRole,
+        login: true,
+        roles: [database, READ_ALL_ROLE],
+        // pg_dump stops at a table with row security unless its role is above it.
+        bypassRowLevelSecurity: true,
+        password: verifier(backupPassword, backupRole),
+        connectionLimit: BACKUP_CONNECTIONS,
+      },
+      { ...child, dependsOn: [group] },
+    );
+
+    const tenantDatabase = new postgresql.Database(
+      `${name}-database`,
+      {
+        name: database,
+        owner: DATABASES_OWNER_ROLE,
+        template: "template0",
+        encoding: "UTF8",
+        lcCollate: "C.UTF-8",
+        lcCtype: "C.UTF-8",
+        connectionLimit: plan.databaseConnections + BACKUP_CONNECTIONS,
+      },
+      {
+        ...child,
+        // Roles go last when a tenant is deleted: a role that owns tables cannot be dropped.
+        dependsOn: [group, owner, app, backup],
+        // The tenant's rows: only an operation that says so may delete them.
+        protect: args.protectData,
+      },
+    );
+    // One after the other: two grants at once on one database can fail with "tuple concurrently
+    // updated".
+    const shut = new postgresql.Grant(
+      `${name}-no-public`,
+      { database, role: PUBLIC_ROLE, objectType: "database", privileges: [] },
+      { ...child, dependsOn: [tenantDatabase] },
+    );
+    const appConnect = new postgresql.Grant(
+      `${name}-app-connect`,
+      { database, role: appRole, objectType: "database", privileges: ["CONNECT"] },
+      { ...child, dependsOn: [shut] },
+    );
+    const backupConnect = new postgresql.Grant(
+      `${name}-backup-connect`,
+      { database, role: backupRole, objectType: "database", privileges: ["CONNECT"] },
+      { ...child, dependsOn: [appConnect] },
+    );
+    const noPublicSchema = new postgresql.Grant(
+      `${name}-no-public-schema`,
+      { database, role: PUBLIC_ROLE, schema: "public", objectType: "schema", privileges: [] },
+      { ...child, dependsOn: [backupConnect] },
+    );
+    const schema = new postgresql.Schema(
+      `${name}-schema`,
+      { name: APP_SCHEMA, database, owner: ownerRole },
+      { ...child, dependsOn: [noPublicSchema] },
+    );
+    const usage = new postgresql.Grant(
+      `${name}-app-usage`,
+      { database, role: appRole, schema: APP_SCHEMA, objectType: "schema", privileges: ["USAGE"] },
+      { ...child, dependsOn: [schema] },
+    );
+    const tables = new postgresql.DefaultPrivileges(
+      `${name}-app-tables`,
+      {
+        database,
+        role: appRole,
+        owner: ownerRole,
+        schema: APP_SCHEMA,
+        objectType: "table",
+        privileges: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+      },
+      { ...child, dependsOn: [usage] },
+    );
+    new postgresql.DefaultPrivileges(
+      `${name}-app-sequences`,
+      {
+        database,
+        role: appRole,
+        owner: ownerRole,
+        schema: APP_SCHEMA,
+        objectType: "sequence",
+        privileges: ["SELECT", "USAGE"],
+      },
+      { ...child, dependsOn: [tables] },
+    );
+
+    const secret = (role: string, password: random.RandomPassword): string => {
+      // The generation is in the name, so that new passwords roll the pods that mount them.
+      const secretName = `database-${role}-${args.secretGeneration}`;
+      new k8s.core.v1.Secret(
+        `${name}-${role}-secret`,
+        {
+          metadata: { name: secretName, namespace, labels: args.labels },
+          immutable: true,
+          stringData: { password: password.result, "ca.crt": args.caCertificate },
+        },
+        { ...child, dependsOn: [args.namespace], deletedWith: args.namespace },
+      );
+      return secretName;
+    };
+    this.appSecretName = secret("app", appPassword);
+    this.backupSecretName = secret("backup", backupPassword);
+    this.registerOutputs({ database });
+  }
+
+  #password(name: string, generation: number): random.RandomPassword {
+    return new random.RandomPassword(
+      name,
+      { length: 32, special: false, keepers: { generation: String(generation) } },
+      { parent: this },
+    );
+  }
+}
+
+/** What the server is told in place of a password. */
+function verifier(password: random.RandomPassword, role: string): pulumi.Output<string> {
+  return pulumi.secret(password.result.apply((text) => scramVerifier(text, scramSalt(role))));
+}

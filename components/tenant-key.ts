@@ -1,0 +1,126 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import { deriveTenantKey } from "../model/settings-key.ts";
+import type { KeyPurpose, RootKey } from "../model/settings-key.ts";
+import type { TenantName } from "../model/tenant-name.ts";
+
+/** What a tenant's keys and secrets need to know. */
+export interface TenantKeyArgs {
+  readonly tenant: TenantName;
+  readonly namespace: k8s.core.v1.Namespace;
+  readonly namespaceName: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** The root, for the time of this run; only what is derived from it goes anywhere. */
+  readonly rootKey: RootKey;
+  /** Version of the key that encrypts. */
+  readonly keyGeneration: number;
+  /** Oldest version that can still decrypt. */
+  readonly oldestKeyGeneration: number;
+  /** Version of the random secrets; the version before it stays in the Secret as the previous one. */
+  readonly secretGeneration: number;
+}
+
+/** The random secrets of the tenant contract; each is current and, after a rotation, previous. */
+const CONTRACT_SECRETS = ["session", "token", "webhook"] as const;
+
+/** Purposes beside the settings: what searchable encrypted attributes ask for. */
+const ATTRIBUTE_PURPOSES: readonly KeyPurpose[] = [
+  "attributes-primary",
+  "attributes-deterministic",
+  "attributes-salt",
+];
+
+/**
+ * The keys that only one tenant's pods can read.
+ *
+ * Holds: every key is derived for this tenant, purpose and version alone; the root is in no
+ * resource; both Secrets are immutable, lie in the tenant's namespace, and are secret in the state.
+ */
+export class TenantKey extends pulumi.ComponentResource {
+  /**
+   * Name of the Secret with one file per key: `settings-<version>` for each version of the ring, 32
+   * bytes each, `active` with the version that encrypts, and one file per further purpose.
+   */
+  public readonly keySecretName: string;
+  /** Name of the Secret with `session`, `token`, `webhook`, and after a rotation `<name>-previous`. */
+  public readonly contractSecretName: string;
+
+  constructor(name: string, args: TenantKeyArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("fluxbilling:tenant:TenantKey", name, {}, opts);
+    const placed = {
+      parent: this,
+      dependsOn: [args.namespace],
+      deletedWith: args.namespace,
+    };
+    const metadata = (objectName: string): k8s.types.input.meta.v1.ObjectMeta => ({
+      name: objectName,
+      namespace: args.namespaceName,
+      labels: args.labels,
+    });
+
+    // Versions are in the names, so that a rotation adds a Secret and rolls the pods onto it before
+    // the former one goes.
+    this.keySecretName = `keys-${args.oldestKeyGeneration}-${args.keyGeneration}`;
+    this.contractSecretName = `contract-${args.secretGeneration}`;
+    new k8s.core.v1.Secret(
+      `${name}-keys`,
+      {
+        metadata: metadata(this.keySecretName),
+        immutable: true,
+        data: pulumi.secret(keyring(args)),
+      },
+      placed,
+    );
+
+    const contract: Record<string, pulumi.Output<string>> = {};
+    for (const kind of CONTRACT_SECRETS) {
+      contract[kind] = this.#random(name, kind, args.secretGeneration);
+      if (args.secretGeneration > 1) {
+        contract[`${kind}-previous`] = this.#random(name, kind, args.secretGeneration - 1);
+      }
+    }
+    new k8s.core.v1.Secret(
+      `${name}-contract`,
+      {
+        metadata: metadata(this.contractSecretName),
+        immutable: true,
+        data: contract,
+      },
+      placed,
+    );
+    this.registerOutputs({});
+  }
+
+  /** One random secret of one version. The version is in the name: raising it keeps the former one. */
+  #random(name: string, kind: string, generation: number): pulumi.Output<string> {
+    const bytes = new random.RandomBytes(
+      `${name}-${kind}-${generation}`,
+      { length: 32 },
+      { parent: this },
+    );
+    return bytes.base64;
+  }
+}
+
+/** The files of the key Secret, in base64. */
+function keyring(args: TenantKeyArgs): Record<string, string> {
+  const files: Record<string, string> = {
+    active: Buffer.from(String(args.keyGeneration)).toString("base64"),
+  };
+  for (
+    let generation = args.oldestKeyGeneration;
+    generation <= args.keyGeneration;
+    generation += 1
+  ) {
+    files[`settings-${generation}`] = derive(args, "settings", generation);
+  }
+  for (const purpose of ATTRIBUTE_PURPOSES) {
+    files[purpose] = derive(args, purpose, 1);
+  }
+  return files;
+}
+
+function derive(args: TenantKeyArgs, purpose: KeyPurpose, generation: number): string {
+  return deriveTenantKey(args.rootKey, args.tenant, purpose, generation).toString("base64");
+}

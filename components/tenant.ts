@@ -1,0 +1,228 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import {
+  BACKUP_STORE_LABEL,
+  CONTRACT_ANNOTATION,
+  LOCATION_LABEL,
+  PLAN_LABEL,
+  TENANT_LABEL,
+  ZONE_LABEL,
+} from "../model/labels.ts";
+import { PLANS, planQuota } from "../model/plan.ts";
+import { containerResources, POD_SECURITY_LABELS } from "../model/pod.ts";
+import type { RootKey } from "../model/settings-key.ts";
+import type { CertificateSettings, TenantSettings } from "../model/settings.ts";
+import { tenantNames } from "../model/tenant-name.ts";
+import type { Zone } from "../model/zone.ts";
+import { TenantApp } from "./tenant-app.ts";
+import { TenantBackup } from "./tenant-backup.ts";
+import type { TenantBackupStore } from "./tenant-backup.ts";
+import { TenantDatabase } from "./tenant-database.ts";
+import { TenantIngress } from "./tenant-ingress.ts";
+import { TenantKey } from "./tenant-key.ts";
+import { TenantNetwork } from "./tenant-network.ts";
+import type { Endpoint } from "./tenant-network.ts";
+
+/** What a tenant needs to know beside its own settings. */
+export interface TenantArgs {
+  /** The tenant's settings; its location is {@link TenantArgs.locationName}. */
+  readonly settings: TenantSettings;
+  readonly locationName: string;
+  /** Zone of the location. */
+  readonly locationZone: Zone;
+  /** Name and zone of the store that holds the tenant's copies. */
+  readonly storeName: string;
+  readonly storeZone: Zone;
+  readonly store: TenantBackupStore;
+  /** The location's PostgreSQL. */
+  readonly database: Endpoint;
+  /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
+  readonly databaseCaCertificate: string;
+  readonly storageClass: string;
+  readonly certificates: CertificateSettings;
+  /** Domain of all tenants. */
+  readonly tenantDomain: string;
+  /** Images by digest. */
+  readonly images: { readonly tenantApp: string; readonly backup: string };
+  /** Root of the tenant's keys, for the time of this run. */
+  readonly rootKey: RootKey;
+  /** Whether what holds the tenant's data refuses to be deleted. */
+  readonly protectData: boolean;
+}
+
+/**
+ * One tenant: namespace, database, network policies, keys, application and backup, all its own.
+ *
+ * Give it the location's providers with `opts.providers`. Holds: nothing of it is shared with
+ * another tenant but the machines; its zone, location and backup store are on the component and on
+ * every object as plain values, so that policies judge them at preview.
+ */
+export class Tenant extends pulumi.ComponentResource {
+  /** The tenant's namespace. */
+  public readonly namespaceName: string;
+  /** Host under which the tenant is reached. */
+  public readonly host: string;
+  /** When its database is dumped, in cron's words, UTC. */
+  public readonly backupSchedule: string;
+
+  constructor(name: string, args: TenantArgs, opts?: pulumi.ComponentResourceOptions) {
+    const { settings } = args;
+    super(
+      "fluxbilling:tenant:Tenant",
+      name,
+      {
+        tenant: settings.name,
+        plan: settings.plan,
+        zone: settings.zone,
+        location: args.locationName,
+        locationZone: args.locationZone,
+        backupStore: args.storeName,
+        backupStoreZone: args.storeZone,
+        ...(settings.contractRef === undefined ? {} : { contractRef: settings.contractRef }),
+      },
+      opts,
+    );
+    this.namespaceName = tenantNames(settings.name).namespace;
+    this.host = `${settings.name}.${args.tenantDomain}`;
+    const labels = {
+      [TENANT_LABEL]: settings.name,
+      [ZONE_LABEL]: settings.zone,
+      [LOCATION_LABEL]: args.locationName,
+    };
+    const namespace = this.#namespace(name, args, labels);
+    const common = { namespace, namespaceName: this.namespaceName, labels };
+    const child = { parent: this };
+
+    const network = new TenantNetwork(
+      `${name}-network`,
+      { ...common, database: args.database, store: args.store.endpoint },
+      child,
+    );
+    const database = new TenantDatabase(
+      `${name}-database`,
+      {
+        tenant: settings.name,
+        plan: settings.plan,
+        namespace,
+        labels,
+        caCertificate: args.databaseCaCertificate,
+        secretGeneration: settings.secretGeneration,
+        protectData: args.protectData,
+      },
+      child,
+    );
+    const key = new TenantKey(
+      `${name}-key`,
+      {
+        ...common,
+        tenant: settings.name,
+        rootKey: args.rootKey,
+        keyGeneration: settings.keyGeneration,
+        oldestKeyGeneration: settings.oldestKeyGeneration,
+        secretGeneration: settings.secretGeneration,
+      },
+      child,
+    );
+    // No pod before the policies that shut it in, and none before what it needs to start.
+    const app = new TenantApp(
+      `${name}-app`,
+      {
+        ...common,
+        tenant: settings.name,
+        plan: settings.plan,
+        image: args.images.tenantApp,
+        host: this.host,
+        storageClass: args.storageClass,
+        database: args.database,
+        secrets: {
+          database: database.appSecretName,
+          keys: key.keySecretName,
+          contract: key.contractSecretName,
+        },
+        suspended: settings.suspended,
+        protectData: args.protectData,
+      },
+      { ...child, dependsOn: [network, database, key] },
+    );
+    new TenantIngress(
+      `${name}-ingress`,
+      {
+        ...common,
+        plan: settings.plan,
+        host: this.host,
+        tenantDomain: args.tenantDomain,
+        certificates: args.certificates,
+        serviceName: app.serviceName,
+        suspended: settings.suspended,
+      },
+      child,
+    );
+    const backup = new TenantBackup(
+      `${name}-backup`,
+      {
+        ...common,
+        tenant: settings.name,
+        image: args.images.backup,
+        database: args.database,
+        databaseSecret: database.backupSecretName,
+        store: args.store,
+        secretGeneration: settings.secretGeneration,
+      },
+      { ...child, dependsOn: [network, database] },
+    );
+    this.backupSchedule = backup.schedule;
+    this.registerOutputs({ host: this.host, namespace: this.namespaceName });
+  }
+
+  /** The namespace, and what bounds everything in it. */
+  #namespace(
+    name: string,
+    args: TenantArgs,
+    labels: Readonly<Record<string, string>>,
+  ): k8s.core.v1.Namespace {
+    const { settings } = args;
+    const plan = PLANS[settings.plan];
+    const namespace = new k8s.core.v1.Namespace(
+      `${name}-namespace`,
+      {
+        metadata: {
+          name: this.namespaceName,
+          labels: {
+            ...labels,
+            [PLAN_LABEL]: settings.plan,
+            [BACKUP_STORE_LABEL]: args.storeName,
+            ...POD_SECURITY_LABELS,
+          },
+          annotations:
+            settings.contractRef === undefined
+              ? {}
+              : { [CONTRACT_ANNOTATION]: settings.contractRef },
+        },
+      },
+      {
+        parent: this,
+        // The volume with the tenant's files goes with it: only an operation that says so may.
+        protect: args.protectData,
+      },
+    );
+    const placed = { parent: this, dependsOn: [namespace], deletedWith: namespace };
+    const metadata = { namespace: this.namespaceName, labels };
+    new k8s.core.v1.ResourceQuota(
+      `${name}-quota`,
+      { metadata: { ...metadata, name: "plan" }, spec: { hard: planQuota(plan) } },
+      placed,
+    );
+    const usual = containerResources(plan.appCpuMilli, plan.appMemoryMib);
+    new k8s.core.v1.LimitRange(
+      `${name}-limits`,
+      {
+        metadata: { ...metadata, name: "plan" },
+        spec: {
+          limits: [{ type: "Container", default: usual.limits, defaultRequest: usual.requests }],
+        },
+      },
+      placed,
+    );
+    return namespace;
+  }
+}

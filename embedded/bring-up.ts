@@ -1,0 +1,54 @@
+import { join } from "node:path";
+
+import { applyAddons } from "./addons/addons.ts";
+import { installMissingPackages } from "./debian-packages.ts";
+import { installPlugins } from "./engine/plugins.ts";
+import { compilePolicyPack } from "./engine/policy-pack.ts";
+import { buildImages, type ImageFacts } from "./images/build-images.ts";
+import { type PlatformFacts, startPlatform } from "./machines/platform.ts";
+import { BIN } from "./paths.ts";
+import { assertMachineCanHost } from "./requirements.ts";
+import type { Steps } from "./steps.ts";
+import { buildToolchain, toolchainState } from "./toolchain/build.ts";
+
+/** A platform that runs: its machines, and the images its clusters hold. */
+export interface Running {
+  readonly facts: PlatformFacts;
+  readonly images: readonly ImageFacts[];
+}
+
+/**
+ * Everything from a bare machine to a running platform: packages, toolchain, plugins, images, machines, clusters and
+ * their add-ons. What is there already is kept; what is half there is completed.
+ *
+ * @throws PlatformError naming what is missing and the way out
+ */
+export async function bringUp(steps: Steps): Promise<Running> {
+  await prepare(steps);
+  const images = await steps.run("container images", async (progress) => {
+    const built = await buildImages();
+    progress(`${built.length} images`);
+    return built;
+  });
+  const facts = await steps.run("machines and clusters", (progress) =>
+    startPlatform({
+      onProgress: (machine, step) => {
+        progress(`${machine}: ${step}`);
+      },
+    }),
+  );
+  return { facts, images };
+}
+
+/** What tests of the embedded parts need before a machine runs: packages, toolchain, plugins and the policy pack. */
+export async function prepare(steps: Steps): Promise<void> {
+  const tools = await toolchainState();
+  await assertMachineCanHost(tools.every((tool) => tool.isBuilt));
+  await steps.run("Debian packages", installMissingPackages);
+  await steps.run("toolchain", (progress) => buildToolchain(progress));
+  await steps.run("plugins", async (progress) => {
+    const plugins = await installPlugins();
+    progress(plugins.map((plugin) => `${plugin.name} ${plugin.kind}`).join(", "));
+  });
+  await steps.run("policy pack", () => compilePolicyPack());
+}

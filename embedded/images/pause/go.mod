@@ -1,0 +1,3 @@
+module fluxbilling/embedded/images/pause
+
+go 1.26.0

@@ -1,0 +1,192 @@
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { parse, stringify } from "yaml";
+
+import { parseRootKey, rootKeyId } from "../model/settings-key.ts";
+import { parseFleet, type FleetSettings } from "../model/settings.ts";
+import { tenantStackName, tenantName } from "../model/tenant-name.ts";
+import type { ImageFacts } from "./images/build-images.ts";
+import type { MachineFacts, PlatformFacts } from "./machines/platform.ts";
+import { CACHE, ROOT } from "./paths.ts";
+
+/** Name of the embedded fleet, and of its stack. */
+export const LOCAL_FLEET = "local";
+
+/** Hosts under these resolve to loopback in every browser, where the doors are. */
+const PANEL_DOMAIN = "panels.localhost";
+export const TENANT_DOMAIN = "tenants.localhost";
+
+const SECRETS = join(CACHE, "secrets");
+const ROOT_KEY_FILE = join(SECRETS, "settings-encryption-key");
+const AUTHORITY_FILE = join(SECRETS, "backup-authority.pem");
+
+/** What a run of Pulumi on a stack of the embedded fleet is given. */
+export interface LocalStack {
+  readonly name: string;
+  readonly configFile: string;
+  /** Secrets that the program reads from files while it runs. */
+  readonly environment: { readonly SETTINGS_ENCRYPTION_KEY_FILE: string };
+}
+
+/** Settings of one local tenant, as `fluxbilling:tenant` takes them. */
+export type LocalTenant = { readonly name: string; readonly location: string } & {
+  readonly [key: string]: string | number | boolean;
+};
+
+/**
+ * Writes the settings of the fleet stack out of what runs: the same keys as `Pulumi.prod.yaml`, with the addresses,
+ * keys and files of the embedded machines. Secrets are made once and kept.
+ */
+export async function writeFleetStack(
+  facts: PlatformFacts,
+  images: readonly ImageFacts[],
+): Promise<LocalStack> {
+  await makeSecrets();
+  const rootKey = parseRootKey(await readFile(ROOT_KEY_FILE, "utf8"), "the local root key");
+  const imageOf = (name: string): string => {
+    const image = images.find((candidate) => candidate.name === name);
+    if (image === undefined) throw new Error(`The platform must have an image "${name}"`);
+    return `${image.reference}@${image.digest}`;
+  };
+  const { master, standby } = facts.machines;
+  const location = (machine: MachineFacts, country: string): unknown => ({
+    ...machineSettings(machine, country),
+    kubernetes: kubernetesSettings(machine),
+    postgres: postgresSettings(machine),
+    certificates: { issuer: "fleet" },
+    backupStore: "master",
+    capacityTenants: 100,
+  });
+  const fleet = {
+    name: LOCAL_FLEET,
+    protectData: false,
+    panelDomain: PANEL_DOMAIN,
+    tenantDomain: TENANT_DOMAIN,
+    settingsKeyId: rootKeyId(rootKey),
+    imageRegistries: [...new Set(images.map((image) => image.reference.split("/")[0]))],
+    images: { tenantApp: imageOf("tenant-app"), backup: imageOf("backup") },
+    master: {
+      ...machineSettings(master, "NL"),
+      ssh: sshSettings(master),
+      kubernetes: kubernetesSettings(master),
+      postgres: postgresSettings(master),
+      certificates: { issuer: "fleet" },
+    },
+    standby: { ...machineSettings(standby, "FI"), ssh: sshSettings(standby) },
+    backupStores: {
+      master: {
+        zone: "eu",
+        address: master.address,
+        sshPort: master.ssh.port,
+        hostKey: master.ssh.hostKey,
+        authority: { file: fromRoot(AUTHORITY_FILE) },
+      },
+    },
+    locations: {
+      "nl-1": location(facts.machines["nl-1"], "NL"),
+      "fi-1": location(facts.machines["fi-1"], "FI"),
+    },
+  };
+  const configFile = configFileOf(LOCAL_FLEET);
+  await writeConfig(configFile, { "fluxbilling:fleet": fleet });
+  return stack(LOCAL_FLEET, configFile);
+}
+
+/** Writes the settings of one tenant's stack in the local fleet. */
+export async function writeTenantStack(tenant: LocalTenant): Promise<LocalStack> {
+  const name = tenantStackName(LOCAL_FLEET, tenantName(tenant.name));
+  const configFile = configFileOf(name);
+  await writeConfig(configFile, {
+    "fluxbilling:fleetFile": fromRoot(configFileOf(LOCAL_FLEET)),
+    "fluxbilling:tenant": tenant,
+  });
+  return stack(name, configFile);
+}
+
+/** The local fleet's settings as the program reads them. */
+export async function readFleet(): Promise<FleetSettings> {
+  const configFile = configFileOf(LOCAL_FLEET);
+  const { config } = parse(await readFile(configFile, "utf8")) as {
+    config: { [key: string]: unknown };
+  };
+  return parseFleet(config["fluxbilling:fleet"], fromRoot(configFile));
+}
+
+function stack(name: string, configFile: string): LocalStack {
+  return { name, configFile, environment: { SETTINGS_ENCRYPTION_KEY_FILE: ROOT_KEY_FILE } };
+}
+
+function configFileOf(stackName: string): string {
+  return join(CACHE, "stacks", `Pulumi.${stackName}.yaml`);
+}
+
+/** Replaces the settings of a stack and keeps the salt of its secrets, which Pulumi writes into the same file. */
+async function writeConfig(
+  configFile: string,
+  settings: { readonly [key: string]: unknown },
+): Promise<void> {
+  await mkdir(dirname(configFile), { recursive: true });
+  const earlier = await readFile(configFile, "utf8").then(
+    (text) => parse(text) as { encryptionsalt?: string } | null,
+    () => null,
+  );
+  const salt = earlier?.encryptionsalt;
+  const content = stringify({
+    ...(salt === undefined ? {} : { encryptionsalt: salt }),
+    config: {
+      "pulumi:disable-default-providers": ["kubernetes", "postgresql"],
+      ...settings,
+    },
+  });
+  await writeFile(`${configFile}.new`, content);
+  await rename(`${configFile}.new`, configFile);
+}
+
+async function makeSecrets(): Promise<void> {
+  await mkdir(SECRETS, { recursive: true, mode: 0o700 });
+  await makeOnce(ROOT_KEY_FILE, () => `${randomBytes(32).toString("base64")}\n`);
+  await makeOnce(AUTHORITY_FILE, () =>
+    generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+  );
+}
+
+async function makeOnce(file: string, make: () => string): Promise<void> {
+  try {
+    await writeFile(file, make(), { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+function machineSettings(machine: MachineFacts, country: string): object {
+  return { zone: "eu", country, address: machine.address };
+}
+
+function sshSettings({ ssh }: MachineFacts): object {
+  return {
+    port: ssh.port,
+    user: ssh.user,
+    hostKey: ssh.hostKey,
+    privateKey: { file: fromRoot(ssh.privateKeyFile) },
+  };
+}
+
+function kubernetesSettings({ name, cluster }: MachineFacts): object {
+  if (cluster === undefined) throw new Error(`Machine "${name}" must have a cluster`);
+  return { kubeconfig: { file: fromRoot(cluster.kubeconfigFile) }, storageClass: "local-path" };
+}
+
+function postgresSettings({ name, postgres }: MachineFacts): object {
+  if (postgres === undefined) throw new Error(`Machine "${name}" must have a PostgreSQL`);
+  return {
+    port: postgres.port,
+    adminUser: postgres.adminUser,
+    adminPassword: { file: fromRoot(postgres.adminPasswordFile) },
+    caFile: fromRoot(postgres.caFile),
+  };
+}
+
+function fromRoot(file: string): string {
+  return relative(ROOT, file);
+}

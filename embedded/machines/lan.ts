@@ -1,0 +1,137 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
+import { mustRun, runCommand } from "./command.ts";
+import {
+  LAN_PREFIX,
+  MACHINES,
+  OPERATOR_ADDRESS,
+  PLATFORM_ID,
+  namespaceFile,
+  namespaceName,
+} from "./layout.ts";
+import type { MachineName, MachinePlan } from "./layout.ts";
+
+/** A place with an address on the LAN. */
+export type LanMember = MachineName | "operator";
+
+/**
+ * Pairs of bridge ports between which no frame passes. A frame on a bridge carries no address that
+ * a pod or a NAT could have changed, so the ports, not the addresses, are what is cut.
+ */
+const CUT_TABLE = `table bridge cut {
+  set pairs { type ifname . ifname; }
+  chain forward {
+    type filter hook forward priority 0; policy accept;
+    iifname . oifname @pairs drop;
+  }
+}
+`;
+
+/** Makes the bridge and the operator's workplace unless they are there. */
+export async function ensureLan(): Promise<void> {
+  if (!existsSync(namespaceFile("lan"))) {
+    const lan = namespaceName("lan");
+    await mustRun("make the LAN", ["ip", "netns", "add", lan]);
+    await mustRun("make the bridge", ["ip", "-netns", lan, "-batch", "-"], {
+      stdin: "link set lo up\nlink add br0 type bridge\nlink set br0 up\n",
+    });
+    await mustRun("make the table of cut links", inNamespace("lan", ["nft", "-f", "-"]), {
+      stdin: CUT_TABLE,
+    });
+  }
+  if (!existsSync(namespaceFile("operator"))) await join("operator", OPERATOR_ADDRESS, []);
+}
+
+/** Makes a machine's network namespace, joined to the bridge. */
+export async function joinLan(machine: MachinePlan): Promise<void> {
+  await join(machine.name, machine.address, [
+    // A process of the machine itself that asks for a service address needs some route before the
+    // service's rules can turn the packet.
+    ...(machine.cluster === undefined ? [] : [`route add ${machine.cluster.serviceCidr} dev eth0`]),
+  ]);
+}
+
+async function join(
+  member: LanMember,
+  address: string,
+  furtherLines: readonly string[],
+): Promise<void> {
+  const lan = namespaceName("lan");
+  const own = namespaceName(member);
+  await leaveLan(member);
+  await mustRun(`make the network of ${member}`, ["ip", "netns", "add", own]);
+  await mustRun(`join ${member} to the LAN`, ["ip", "-netns", lan, "-batch", "-"], {
+    stdin: `link add name ${member} type veth peer name eth0 netns ${own}
+link set dev ${member} master br0 up
+`,
+  });
+  await mustRun(`give ${member} its address`, ["ip", "-netns", own, "-batch", "-"], {
+    stdin: `link set lo up
+address add ${address}/${String(LAN_PREFIX)} dev eth0
+link set eth0 up
+${furtherLines.join("\n")}
+`,
+  });
+}
+
+/** Removes a member's network namespace and its link, if they are there. */
+export async function leaveLan(member: LanMember): Promise<void> {
+  if (existsSync(namespaceFile("lan"))) {
+    // Deleting one end deletes the other; the namespace alone would free its links only later.
+    await runCommand(["ip", "-netns", namespaceName("lan"), "link", "delete", "dev", member]);
+  }
+  await removeNamespace(member);
+}
+
+/** Removes every network namespace of this platform, and the mount that `ip netns` made for them. */
+export async function removeLan(): Promise<void> {
+  for (const machine of MACHINES) await removeNamespace(machine.name);
+  await removeNamespace("operator");
+  await removeNamespace("lan");
+  const folder = "/run/netns";
+  if (!existsSync(folder) || readdirSync(folder).length > 0) return;
+  const isMount = readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .some((line) => line.split(" ")[4] === folder);
+  if (isMount) await mustRun("unmount /run/netns", ["umount", folder]);
+  await rmdir(folder);
+}
+
+async function removeNamespace(owner: LanMember | "lan"): Promise<void> {
+  if (!existsSync(namespaceFile(owner))) return;
+  await mustRun(`remove the network of ${owner}`, ["ip", "netns", "delete", namespaceName(owner)]);
+}
+
+/** Lets no packet pass between two members, in either direction. Done at once; safe to repeat. */
+export async function cutLink(a: LanMember, b: LanMember): Promise<void> {
+  await changePairs("add", a, b);
+}
+
+/** Lets packets pass again between two members. Safe to repeat. */
+export async function healLink(a: LanMember, b: LanMember): Promise<void> {
+  // Deleting an absent element fails the whole transaction, so it is added first.
+  await changePairs("add", a, b);
+  await changePairs("delete", a, b);
+}
+
+async function changePairs(verb: "add" | "delete", a: LanMember, b: LanMember): Promise<void> {
+  await mustRun(`${verb} the cut between ${a} and ${b}`, inNamespace("lan", ["nft", "-f", "-"]), {
+    stdin: `${verb} element bridge cut pairs { "${a}" . "${b}", "${b}" . "${a}" }\n`,
+  });
+}
+
+/** The command line that runs a command in one of the platform's network namespaces. */
+export function inNamespace(owner: LanMember | "lan", argv: readonly string[]): readonly string[] {
+  return ["nsenter", `--net=${namespaceFile(owner)}`, "--", ...argv];
+}
+
+/** Whether network namespaces of this platform exist at all. */
+export function lanExists(): boolean {
+  return existsSync(namespaceFile("lan")) && existsSync(namespaceFile("operator"));
+}
+
+/** Names of the network namespaces of this platform that exist. */
+export function existingNamespaces(): readonly string[] {
+  if (!existsSync("/run/netns")) return [];
+  return readdirSync("/run/netns").filter((name) => name.startsWith(`flux-${PLATFORM_ID}-`));
+}

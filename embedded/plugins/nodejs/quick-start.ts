@@ -1,0 +1,59 @@
+/**
+ * Loaded before a program and before a policy pack (`node --import`): leaves out what they load and never use.
+ *
+ * - `@pulumi/pulumi` loads npm's dependency resolver (`@npmcli/arborist`, 180 ms) for function serialization; it
+ *   is loaded here when first used.
+ * - `run-policy-pack` puts ts-node and the TypeScript compiler before every pack. A pack whose runtime options say
+ *   `typescript: false` is started without: Node strips its types.
+ *
+ * And it writes Node's compile cache while the process lives: the engine ends a pack with SIGKILL, which would
+ * throw the cache away each time.
+ */
+import Module from "node:module";
+import { sep } from "node:path";
+
+type Load = (
+  request: string,
+  parent: { filename?: string } | undefined,
+  isMain: boolean,
+) => unknown;
+const loader = Module as unknown as { _load: Load };
+const load = loader._load;
+
+/** Milliseconds after the start at which the compile cache is written: once early, once when all is loaded. */
+const CACHE_WRITES_MS = [1_000, 5_000];
+
+const pulumiModule = (...path: readonly string[]): string =>
+  ["", "@pulumi", "pulumi", ...path].join(sep);
+const CODE_PATHS = pulumiModule("runtime", "closure", "codePaths.js");
+const TYPESCRIPT_USERS = [
+  pulumiModule("tsutils.js"),
+  pulumiModule("cmd", "run-policy-pack", "run.js"),
+];
+
+const packWithoutTypeScript =
+  (process.argv[1] ?? "").includes(pulumiModule("cmd", "run-policy-pack")) &&
+  process.env["PULUMI_NODEJS_TYPESCRIPT"] !== "true";
+
+loader._load = function (request, parent, isMain) {
+  const from = parent?.filename ?? "";
+  const whole = (): unknown => load.call(this, request, parent, isMain);
+
+  if (request === "@npmcli/arborist" && from.endsWith(CODE_PATHS)) {
+    return {
+      __esModule: true,
+      get Arborist() {
+        return (whole() as { Arborist: unknown }).Arborist;
+      },
+    };
+  }
+  if (packWithoutTypeScript && TYPESCRIPT_USERS.some((user) => from.endsWith(user))) {
+    if (request === "typescript") return { version: "5.0.0" };
+    if (/(^|[\\/])ts-node(@[\d.]+)?$/.test(request)) return { VERSION: "none", register() {} };
+  }
+  return whole();
+};
+
+for (const delay of CACHE_WRITES_MS) {
+  setTimeout(() => Module.flushCompileCache(), delay).unref();
+}

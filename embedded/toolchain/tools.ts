@@ -1,0 +1,100 @@
+/**
+ * The programs of the embedded platform and where each comes from: one pinned Go module per folder beside this
+ * file (`go.mod` and `go.sum` are the pin), one or more commands out of it.
+ */
+export interface Tool {
+  /** File name under `.cache/bin`. */
+  readonly binary: string;
+  /** Folder beside this file that holds the go.mod. */
+  readonly module: string;
+  /** Import path of the command. */
+  readonly command: string;
+  /** Module path whose version in go.mod is the tool's version. */
+  readonly versionOf: string;
+  readonly tags?: readonly string[];
+  /** Linker settings `-X`, by variable; `{version}` stands for the tool's version. */
+  readonly variables?: { readonly [variable: string]: string };
+}
+
+const PULUMI = "github.com/pulumi/pulumi";
+const KUBERNETES = "k8s.io/kubernetes";
+const CONTAINERD = "github.com/containerd/containerd/v2";
+const CNI = "github.com/containernetworking/plugins";
+
+function kubernetes(command: string): Tool {
+  return {
+    binary: command,
+    module: "kubernetes",
+    command: `${KUBERNETES}/cmd/${command}`,
+    versionOf: KUBERNETES,
+    variables: {
+      "k8s.io/component-base/version.gitVersion": "{version}",
+      "k8s.io/client-go/pkg/version.gitVersion": "{version}",
+    },
+  };
+}
+
+function containerd(command: string): Tool {
+  return {
+    binary: command,
+    module: "containerd",
+    command: `${CONTAINERD}/cmd/${command}`,
+    versionOf: CONTAINERD,
+    // These storage drivers want C libraries; overlayfs is what the platform uses.
+    tags: ["no_btrfs", "no_devmapper", "no_zfs"],
+  };
+}
+
+function cni(kind: string, plugin: string): Tool {
+  return {
+    binary: `cni/${plugin}`,
+    module: "cni",
+    command: `${CNI}/plugins/${kind}/${plugin}`,
+    versionOf: CNI,
+  };
+}
+
+/** Longest builds first, so that two builds side by side end together. */
+export const TOOLS: readonly Tool[] = [
+  kubernetes("kube-apiserver"),
+  {
+    binary: "traefik",
+    module: "traefik",
+    command: "github.com/traefik/traefik/v3/cmd/traefik",
+    versionOf: "github.com/traefik/traefik/v3",
+    variables: { "github.com/traefik/traefik/v3/pkg/version.Version": "{version}" },
+  },
+  {
+    binary: "pulumi",
+    module: "pulumi",
+    command: `${PULUMI}/pkg/v3/cmd/pulumi`,
+    versionOf: `${PULUMI}/pkg/v3`,
+    tags: ["osusergo", "grpcnotrace"],
+    variables: { [`${PULUMI}/sdk/v3/go/common/version.Version`]: "{version}" },
+  },
+  {
+    binary: "coredns",
+    module: "coredns",
+    command: "github.com/coredns/coredns",
+    versionOf: "github.com/coredns/coredns",
+  },
+  containerd("containerd"),
+  containerd("containerd-shim-runc-v2"),
+  containerd("ctr"),
+  {
+    binary: "kine",
+    module: "kine",
+    command: "github.com/k3s-io/kine",
+    versionOf: "github.com/k3s-io/kine",
+  },
+  kubernetes("kube-controller-manager"),
+  kubernetes("kubelet"),
+  kubernetes("kubectl"),
+  kubernetes("kube-scheduler"),
+  kubernetes("kube-proxy"),
+  cni("main", "bridge"),
+  cni("main", "ptp"),
+  cni("main", "loopback"),
+  cni("ipam", "host-local"),
+  cni("meta", "portmap"),
+];

@@ -1,0 +1,44 @@
+import tseslint from "typescript-eslint";
+
+/** `model` <- `components` <- `stacks` <- `index.ts`; `policies` imports only `model`. */
+const layers = [
+  { files: ["model/**"], forbids: ["components", "stacks", "policies", "embedded"] },
+  { files: ["components/**"], forbids: ["stacks", "policies", "embedded"] },
+  { files: ["stacks/**"], forbids: ["policies", "embedded"] },
+  { files: ["policies/**"], forbids: ["components", "stacks", "embedded"] },
+];
+
+export default tseslint.config(
+  { ignores: ["node_modules/**", ".cache/**", "**/dist/**"] },
+  tseslint.configs.recommendedTypeChecked,
+  {
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ["eslint.config.js", "vitest.config.ts", "embedded/bootstrap.mjs"] },
+      },
+    },
+    rules: {
+      "@typescript-eslint/no-floating-promises": "error",
+      "@typescript-eslint/switch-exhaustiveness-check": "error",
+    },
+  },
+  { files: ["**/*.js", "**/*.mjs"], extends: [tseslint.configs.disableTypeChecked] },
+  ...layers.map(({ files, forbids }) => ({
+    files,
+    rules: {
+      "no-restricted-imports": [
+        "error",
+        { patterns: forbids.map((layer) => ({ group: [`**/${layer}/**`], message: "See docs/architecture.md." })) },
+      ],
+    },
+  })),
+  {
+    files: ["model/**"],
+    rules: {
+      "no-restricted-imports": [
+        "error",
+        { patterns: [{ group: ["@pulumi/*", "**/components/**", "**/stacks/**", "**/policies/**", "**/embedded/**"] }] },
+      ],
+    },
+  },
+);

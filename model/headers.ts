@@ -1,0 +1,42 @@
+/** How long a browser insists on HTTPS, in seconds: two years. */
+export const HSTS_SECONDS = 63_072_000;
+/** The shortest time that a policy accepts: one year. */
+export const HSTS_MIN_SECONDS = 31_536_000;
+
+/**
+ * Headers on every answer of a tenant's host, as Traefik's middleware words them. The content
+ * security policy with a nonce per request is the application's to send.
+ */
+export const SECURITY_HEADERS = {
+  stsSeconds: HSTS_SECONDS,
+  stsIncludeSubdomains: true,
+  stsPreload: true,
+  contentTypeNosniff: true,
+  frameDeny: true,
+  referrerPolicy: "strict-origin-when-cross-origin",
+  permissionsPolicy: "camera=(), geolocation=(), microphone=()",
+} as const;
+
+/** Name of the middleware with {@link SECURITY_HEADERS} in each tenant's namespace. */
+export const HEADERS_MIDDLEWARE = "security-headers";
+/** Name of the middleware that limits requests. */
+export const RATE_MIDDLEWARE = "rate-limit";
+/** Name of the middleware that answers 402 for a suspended tenant. */
+export const SUSPENDED_MIDDLEWARE = "suspended";
+
+/** Oldest TLS that an ingress speaks, as Traefik words it. */
+export const TLS_MIN_VERSION = "VersionTLS13";
+/** The one TLSOption that applies to every host which names no other. */
+export const TLS_OPTION_NAME = "default";
+
+/** Annotation of an Ingress: its middlewares, in Traefik's notation. */
+export const MIDDLEWARES_ANNOTATION = "traefik.ingress.kubernetes.io/router.middlewares";
+/** Annotation of an Ingress: the entry points that serve it. */
+export const ENTRYPOINTS_ANNOTATION = "traefik.ingress.kubernetes.io/router.entrypoints";
+/** Annotation of an Ingress: whether TLS ends here. */
+export const TLS_ANNOTATION = "traefik.ingress.kubernetes.io/router.tls";
+
+/** A middleware of a namespace, as an Ingress names it. */
+export function middlewareReference(namespace: string, name: string): string {
+  return `${namespace}-${name}@kubernetescrd`;
+}

@@ -1,0 +1,27 @@
+/** Addresses that no tenant's pod may call on its way out, one line per reason. */
+export const SHUT_RANGES = [
+  // Private networks (RFC 1918): other pods, services, machines, neighbours in the data centre.
+  "10.0.0.0/8",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  // Carrier-grade NAT, which some providers use for their own services.
+  "100.64.0.0/10",
+  // Link-local, with the metadata service of most providers at 169.254.169.254.
+  "169.254.0.0/16",
+  // This host, this network, multicast and reserved.
+  "127.0.0.0/8",
+  "0.0.0.0/8",
+  "224.0.0.0/4",
+  "240.0.0.0/4",
+] as const;
+
+/** Ports of the outer world that an application may call: HTTPS, and mail by submission. Not 25. */
+export const EGRESS_PORTS = [443, 587] as const;
+
+/** Port on which the application listens. */
+export const APP_PORT = 8080;
+
+/** Labels of the pods that the ingress of a cluster runs in. */
+export const INGRESS_POD_LABELS = { "app.kubernetes.io/name": "traefik" } as const;
+/** Labels of the pods that answer DNS in a cluster. */
+export const DNS_POD_LABELS = { "k8s-app": "kube-dns" } as const;

@@ -1,0 +1,115 @@
+/**
+ * What a tenant buys. Tiers differ in quotas only: the product is the same in each.
+ *
+ * One table: the quota of the namespace, the limits of the roles, the policies and the price list
+ * read it.
+ */
+export interface Plan {
+  /** Price in euro cents a month. */
+  readonly monthlyPriceCents: number;
+  /** Pods of the application. */
+  readonly replicas: number;
+  /** CPU of one application pod, in thousandths of a core; request and limit are the same. */
+  readonly appCpuMilli: number;
+  /** Memory of one application pod, in MiB; request and limit are the same. */
+  readonly appMemoryMib: number;
+  /** Size of the volume for files, in GiB, as asked for when the tenant is created. */
+  readonly filesGib: number;
+  /** Connections of the application role. */
+  readonly databaseConnections: number;
+  /** Longest statement of the application, in milliseconds. A hint: a session may raise it. */
+  readonly statementTimeoutMs: number;
+  /** Longest idle transaction of the application, in milliseconds. A hint as well. */
+  readonly idleTransactionTimeoutMs: number;
+  /** Requests a second that the ingress lets through per client address. */
+  readonly requestsPerSecond: number;
+  /** Days that a backup is kept. */
+  readonly backupRetentionDays: number;
+}
+
+/** The price list and the quotas behind it. */
+export const PLANS = {
+  lite: {
+    monthlyPriceCents: 495,
+    replicas: 1,
+    appCpuMilli: 250,
+    appMemoryMib: 256,
+    filesGib: 2,
+    databaseConnections: 10,
+    statementTimeoutMs: 15_000,
+    idleTransactionTimeoutMs: 30_000,
+    requestsPerSecond: 20,
+    backupRetentionDays: 7,
+  },
+  standard: {
+    monthlyPriceCents: 1495,
+    replicas: 1,
+    appCpuMilli: 500,
+    appMemoryMib: 512,
+    filesGib: 10,
+    databaseConnections: 20,
+    statementTimeoutMs: 30_000,
+    idleTransactionTimeoutMs: 60_000,
+    requestsPerSecond: 50,
+    backupRetentionDays: 7,
+  },
+  business: {
+    monthlyPriceCents: 4995,
+    replicas: 2,
+    appCpuMilli: 1000,
+    appMemoryMib: 1024,
+    filesGib: 50,
+    databaseConnections: 40,
+    statementTimeoutMs: 60_000,
+    idleTransactionTimeoutMs: 60_000,
+    requestsPerSecond: 100,
+    backupRetentionDays: 7,
+  },
+} as const satisfies Record<string, Plan>;
+
+/** The name of a plan. */
+export type PlanName = keyof typeof PLANS;
+
+/** Every plan's name, cheapest first. */
+export const PLAN_NAMES = Object.keys(PLANS) as readonly PlanName[];
+
+/** The plan of a tenant that names none. */
+export const DEFAULT_PLAN: PlanName = "lite";
+
+/** CPU of the backup job, in thousandths of a core; the same in every plan. */
+export const BACKUP_CPU_MILLI = 250;
+/** Memory of the backup job, in MiB. */
+export const BACKUP_MEMORY_MIB = 256;
+/** Connections of the backup role: one dump, and one that a late run may overlap. */
+export const BACKUP_CONNECTIONS = 2;
+
+/** A namespace's hard limits, as Kubernetes' ResourceQuota words them. */
+export type Quota = Readonly<Record<string, string>>;
+
+/**
+ * The quota of a tenant's namespace: its pods, one more of them while a rollout replaces the old
+ * one, and the backup job. Ports on nodes and load balancers are shut for everyone.
+ */
+export function planQuota(plan: Plan): Quota {
+  const pods = plan.replicas + 1;
+  const cpuMilli = pods * plan.appCpuMilli + BACKUP_CPU_MILLI;
+  const memoryMib = pods * plan.appMemoryMib + BACKUP_MEMORY_MIB;
+  return {
+    "requests.cpu": `${cpuMilli}m`,
+    "limits.cpu": `${cpuMilli}m`,
+    "requests.memory": `${memoryMib}Mi`,
+    "limits.memory": `${memoryMib}Mi`,
+    "requests.storage": `${plan.filesGib}Gi`,
+    "requests.ephemeral-storage": "4Gi",
+    "limits.ephemeral-storage": "4Gi",
+    pods: `${pods + 1}`,
+    persistentvolumeclaims: "1",
+    services: "1",
+    "services.nodeports": "0",
+    "services.loadbalancers": "0",
+    "count/secrets": "20",
+    "count/configmaps": "10",
+    "count/jobs.batch": "10",
+    "count/cronjobs.batch": "2",
+  };
+}

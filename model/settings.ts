@@ -1,0 +1,456 @@
+import { z } from "zod";
+import { IMAGE_RULE, parseImage } from "./image.ts";
+import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
+import type { PlanName } from "./plan.ts";
+import { Refusal } from "./refusal.ts";
+import { isTenantName, TENANT_NAME_RULE } from "./tenant-name.ts";
+import type { TenantName } from "./tenant-name.ts";
+import { DEFAULT_ZONE, needsContract, ZONES } from "./zone.ts";
+import type { Zone } from "./zone.ts";
+
+const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/;
+const PATH = /^\/([A-Za-z0-9._-]+\/)*[A-Za-z0-9._-]+$/;
+const HOST_KEY = /^ssh-ed25519 [A-Za-z0-9+/]+=*$/;
+const ROLE = /^[a-z_][a-z0-9_]*$/;
+const KEY_ID = /^[0-9a-f]{16}$/;
+
+const SECRET_RULE =
+  "must be a reference to a secret, { file: <path> } or { env: <VARIABLE> }, never the secret itself";
+
+/** An object whose every key is named here: one that is not is refused, by name. */
+function keys<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
+  const known = Object.keys(shape).join(", ");
+  return z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? `must hold no key but ${known}`
+        : `must be an object with the keys ${known}`,
+  });
+}
+
+function text(pattern: RegExp, rule: string): z.ZodString {
+  return z.string({ error: rule }).regex(pattern, { error: rule });
+}
+
+function whole(minimum: number, maximum: number): z.ZodNumber {
+  const error = `must be a whole number from ${minimum} to ${maximum}`;
+  return z.number({ error }).int({ error }).min(minimum, { error }).max(maximum, { error });
+}
+
+function oneOf<const Names extends readonly [string, ...string[]]>(
+  names: Names,
+): z.ZodEnum<{ [Name in Names[number]]: Name }> {
+  return z.enum(names, { error: `must be one of ${names.join(", ")}` });
+}
+
+const name = text(NAME, "must be small letters, digits and single hyphens, starting with a letter");
+const hostName = text(HOST_NAME, "must be a host name of at least two labels, in small letters");
+const path = text(PATH, "must be an absolute path of plain characters");
+const ipv4 = z.ipv4({ error: "must be an IPv4 address" });
+const port = whole(1, 65_535);
+const zone = z.enum(ZONES, { error: `must be one of ${ZONES.join(", ")}` });
+const file = z.string({ error: "must be the path of a file" }).min(1, {
+  error: "must be the path of a file",
+});
+
+/** Where a secret is read from while the program runs. The secret itself is in no setting. */
+const secretReference = z.union([z.strictObject({ file }), z.strictObject({ env: file })], {
+  error: SECRET_RULE,
+});
+
+/** A machine that the program reaches over SSH. */
+const ssh = keys({
+  port: port.default(22),
+  user: text(ROLE, "must be the name of a user").default("root"),
+  /** The host's own public key; a host that shows another one is refused. */
+  hostKey: text(HOST_KEY, "must be an ssh-ed25519 public key without a comment"),
+  /** The operator's private key for this host. */
+  privateKey: secretReference,
+});
+
+/** The PostgreSQL of a machine, as its administrator reaches it and as pods do. */
+const postgres = keys({
+  port: port.default(5432),
+  adminUser: text(ROLE, "must be the name of a role").default("postgres"),
+  adminPassword: secretReference,
+  /** Certificate of the authority that signed the server's own, a PEM file. It is no secret. */
+  caFile: file,
+});
+
+/** A cluster that exists and is adopted. */
+const kubernetes = keys({
+  kubeconfig: secretReference,
+  /** Class of the volumes that hold tenants' files. */
+  storageClass: name.default("local-path"),
+});
+
+const machine = {
+  zone,
+  /** Country, by its two letters: what "EU · NL" on the security page says. */
+  country: text(/^[A-Z]{2}$/, "must be a country's two capital letters"),
+  /** Address of the machine: for SSH, for PostgreSQL, and for whoever calls its ingress. */
+  address: ipv4,
+};
+
+/** How a location comes by the certificate for its tenants' hosts. */
+const certificates = z.discriminatedUnion(
+  "issuer",
+  [keys({ issuer: z.literal("fleet") }), keys({ issuer: z.literal("acme"), resolver: name })],
+  {
+    error:
+      "must be { issuer: fleet } for the fleet's own authority or { issuer: acme, resolver: <name> }",
+  },
+);
+
+const backupStore = keys({
+  zone,
+  address: ipv4,
+  /** How the program prepares the store; tenants' jobs use its port and host key too. */
+  ssh,
+  /** User that receives dumps and can do nothing else. */
+  user: text(ROLE, "must be the name of a user").default("fluxbackup"),
+  path: path.default("/var/lib/fluxbilling/backups"),
+  /** Private key (PEM, PKCS #8, Ed25519) of the authority that certifies tenants' backup keys. */
+  authority: secretReference,
+  /** The program that takes dumps in, built from `embedded/images/backup/cmd/receive`. */
+  receiverFile: file,
+});
+
+const location = keys({
+  ...machine,
+  kubernetes,
+  postgres,
+  certificates,
+  /** Name of the backup store that holds the copies of this location's tenants. */
+  backupStore: name,
+  /** Addresses from which this location's pods are seen outside it. @default the machine's own */
+  egressAddresses: z.array(ipv4, { error: "must be a list of IPv4 addresses" }).optional(),
+  /** Tenants that fit; what placement reads. */
+  capacityTenants: whole(1, 10_000),
+});
+
+const fleetSchema = keys({
+  /** Name of the fleet, and the first part of each tenant stack's name. */
+  name,
+  /** Whether databases and volumes refuse to be deleted. Only a throw-away fleet says false. */
+  protectData: z.boolean({ error: "must be true or false" }),
+  /** Domain of the operator and customer panels. */
+  panelDomain: hostName,
+  /** Domain under which each tenant has its host; it shares no registrable domain with the panels. */
+  tenantDomain: hostName,
+  /** Id of SETTINGS_ENCRYPTION_KEY: a deploy with another key stops instead of replacing keys. */
+  settingsKeyId: text(KEY_ID, "must be the 16 hexadecimal digits that name the root key"),
+  /** Hosts of the registries that images may come from. */
+  imageRegistries: z
+    .array(text(/^[a-z0-9.-]+(:[0-9]+)?$/, "must be the host of a registry"), {
+      error: "must be a list of registry hosts",
+    })
+    .min(1, { error: "must name at least one registry" }),
+  images: keys({ tenantApp: image(), backup: image() }),
+  master: keys({ ...machine, ssh, kubernetes, postgres, certificates }),
+  standby: keys({ ...machine, ssh }),
+  backupStores: z.record(name, backupStore, { error: "must be an object of backup stores" }),
+  locations: z.record(name, location, { error: "must be an object of locations" }),
+});
+
+function image(): z.ZodString {
+  return z
+    .string({ error: IMAGE_RULE })
+    .refine((value) => parseImage(value) !== undefined, { error: IMAGE_RULE });
+}
+
+const generation = whole(1, 1_000);
+
+const tenantSchema = keys({
+  name: z
+    .string({ error: TENANT_NAME_RULE })
+    .refine(isTenantName, { error: TENANT_NAME_RULE })
+    .transform((value) => value as TenantName),
+  location: name,
+  plan: oneOf(PLAN_NAMES as readonly [PlanName, ...PlanName[]]).default(DEFAULT_PLAN),
+  /** Zone that the contract binds the tenant to. */
+  zone: zone.default(DEFAULT_ZONE),
+  /** Contract that allows a zone other than the default. */
+  contractRef: text(
+    /^[A-Za-z0-9][A-Za-z0-9./-]{2,62}$/,
+    "must be a contract's reference of 3 to 63 letters, digits, dots, slashes and hyphens",
+  ).optional(),
+  /** Version of the tenant's key that encrypts. Raise by one to rotate. */
+  keyGeneration: generation.default(1),
+  /** Oldest version of the key that can still decrypt. Raise it once nothing uses the older ones. */
+  oldestKeyGeneration: generation.default(1),
+  /** Raise by one to mint new passwords, session, token and webhook secrets. */
+  secretGeneration: generation.default(1),
+  /** Whether the tenant is shut: no pods, and a 402 for whoever calls. Nothing is deleted. */
+  suspended: z.boolean({ error: "must be true or false" }).default(false),
+});
+
+/** Where a secret is read from: a file's path, relative to the project, or a variable's name. */
+export type SecretReference = z.infer<typeof secretReference>;
+/** How to reach a host over SSH. */
+export type SshSettings = z.infer<typeof ssh>;
+/** How to reach a PostgreSQL as its administrator. */
+export type PostgresSettings = z.infer<typeof postgres>;
+/** How to reach a cluster. */
+export type KubernetesSettings = z.infer<typeof kubernetes>;
+/** Where certificates for hosts come from. */
+export type CertificateSettings = z.infer<typeof certificates>;
+/** One place that holds dumps. */
+export type BackupStoreSettings = z.infer<typeof backupStore>;
+/** The machine with the control plane. */
+export type MasterSettings = z.infer<typeof fleetSchema>["master"];
+/** The machine that can take the master's place. */
+export type StandbySettings = z.infer<typeof fleetSchema>["standby"];
+/** A machine where tenants live. */
+export type LocationSettings = z.infer<typeof location>;
+/** Everything that is the same for all tenants. */
+export type FleetSettings = z.infer<typeof fleetSchema>;
+/** Everything that one tenant's stack says about it. */
+export type TenantSettings = z.infer<typeof tenantSchema>;
+
+/** A tenant that may live where it asks to: its location and store, both in its own zone. */
+export interface Placement {
+  readonly locationName: string;
+  readonly location: LocationSettings;
+  readonly storeName: string;
+  readonly store: BackupStoreSettings;
+  readonly zone: Zone;
+}
+
+/**
+ * The settings of a fleet, every key checked.
+ *
+ * @param input The value of `fluxbilling:fleet`.
+ * @param source Where it comes from, for errors: `Pulumi.prod.yaml`.
+ * @throws Refusal `SETTING_INVALID`, one line per fault; `BACKUP_OUT_OF_ZONE` where a location's
+ * copies would leave its zone.
+ */
+export function parseFleet(input: unknown, source: string): FleetSettings {
+  const fleet = parse(fleetSchema, input, "fluxbilling:fleet", source);
+  const faults = fleetFaults(fleet, source);
+  if (faults.length > 0) {
+    throw new Refusal("SETTING_INVALID", faults.join("\n"));
+  }
+  for (const [locationName, { zone: here, backupStore: storeName }] of Object.entries(
+    fleet.locations,
+  )) {
+    const store = fleet.backupStores[storeName];
+    if (store !== undefined && store.zone !== here) {
+      throw new Refusal(
+        "BACKUP_OUT_OF_ZONE",
+        `Location "${locationName}": its backup store must lie in zone ${here}, got "${storeName}" in zone ${store.zone}. Name a store of zone ${here} under fluxbilling:fleet.locations.${locationName}.backupStore in ${source}.`,
+      );
+    }
+  }
+  return fleet;
+}
+
+/**
+ * The settings of a tenant, every key checked.
+ *
+ * @param input The value of `fluxbilling:tenant`.
+ * @param source Where it comes from, for errors: `Pulumi.prod.acme.yaml`.
+ * @throws Refusal `SETTING_INVALID`, one line per fault; `KEY_GENERATION` where the oldest version
+ * of the key is newer than the one that encrypts.
+ */
+export function parseTenant(input: unknown, source: string): TenantSettings {
+  const tenant = parse(tenantSchema, input, "fluxbilling:tenant", source);
+  if (tenant.oldestKeyGeneration > tenant.keyGeneration) {
+    throw new Refusal(
+      "KEY_GENERATION",
+      `Tenant "${tenant.name}": oldestKeyGeneration must be at most keyGeneration (${tenant.keyGeneration}), got ${tenant.oldestKeyGeneration}. Lower fluxbilling:tenant.oldestKeyGeneration in ${source}.`,
+    );
+  }
+  return tenant;
+}
+
+/**
+ * Where a tenant lives and where its copies lie: all in the one zone its contract names.
+ *
+ * @throws Refusal `LOCATION_UNKNOWN`, `ZONE_MISMATCH`, `CONTRACT_MISSING` or `BACKUP_OUT_OF_ZONE`.
+ */
+export function placeTenant(fleet: FleetSettings, tenant: TenantSettings): Placement {
+  const location = fleet.locations[tenant.location];
+  if (location === undefined) {
+    throw new Refusal(
+      "LOCATION_UNKNOWN",
+      `Tenant "${tenant.name}": location must be one of ${Object.keys(fleet.locations).join(", ")}, got "${tenant.location}". Set fluxbilling:tenant.location to one of them, or add the location to the fleet first.`,
+    );
+  }
+  if (location.zone !== tenant.zone) {
+    const fitting = Object.entries(fleet.locations)
+      .filter(([, candidate]) => candidate.zone === tenant.zone)
+      .map(([candidate]) => candidate);
+    throw new Refusal(
+      "ZONE_MISMATCH",
+      `Tenant "${tenant.name}": location must lie in zone ${tenant.zone}, got "${tenant.location}" in zone ${location.zone}. ${
+        fitting.length > 0
+          ? `Choose ${fitting.join(" or ")}.`
+          : `The fleet has no location in zone ${tenant.zone}: add one first.`
+      }`,
+    );
+  }
+  if (needsContract(tenant.zone) && tenant.contractRef === undefined) {
+    throw new Refusal(
+      "CONTRACT_MISSING",
+      `Tenant "${tenant.name}": zone ${tenant.zone} must come with a contract's reference, got none. Set fluxbilling:tenant.contractRef, or leave the zone at ${DEFAULT_ZONE}.`,
+    );
+  }
+  const store = fleet.backupStores[location.backupStore];
+  if (store === undefined || store.zone !== tenant.zone) {
+    throw new Refusal(
+      "BACKUP_OUT_OF_ZONE",
+      `Tenant "${tenant.name}": its backup store must lie in zone ${tenant.zone}, got "${location.backupStore}" in zone ${store?.zone ?? "none"}. Give location "${tenant.location}" a store of its own zone.`,
+    );
+  }
+  return {
+    locationName: tenant.location,
+    location,
+    storeName: location.backupStore,
+    store,
+    zone: tenant.zone,
+  };
+}
+
+function fleetFaults(fleet: FleetSettings, source: string): string[] {
+  const faults: string[] = [];
+  const fault = (key: string, rule: string, got: string, wayOut: string): void => {
+    faults.push(`Setting "fluxbilling:fleet.${key}": ${rule}, got ${got}. ${wayOut}.`);
+  };
+  for (const [locationName, { backupStore: storeName }] of Object.entries(fleet.locations)) {
+    if (fleet.backupStores[storeName] === undefined) {
+      fault(
+        `locations.${locationName}.backupStore`,
+        `must be one of ${Object.keys(fleet.backupStores).join(", ")}`,
+        `"${storeName}"`,
+        `Name a store that fluxbilling:fleet.backupStores in ${source} holds`,
+      );
+    }
+  }
+  for (const reserved of ["master", "standby"]) {
+    if (reserved in fleet.locations) {
+      fault(
+        `locations.${reserved}`,
+        "must not be called master or standby",
+        `"${reserved}"`,
+        `Rename the location in ${source}`,
+      );
+    }
+  }
+  const seen = new Map<string, string>();
+  for (const [owner, address] of [
+    ["master", fleet.master.address],
+    ["standby", fleet.standby.address],
+    ...Object.entries(fleet.locations).map(([key, { address }]) => [`locations.${key}`, address]),
+  ] as [string, string][]) {
+    const other = seen.get(address);
+    if (other !== undefined) {
+      fault(
+        `${owner}.address`,
+        `must not be the address of ${other}`,
+        `"${address}"`,
+        `Give each machine its own address in ${source}`,
+      );
+    }
+    seen.set(address, owner);
+  }
+  if (registrableDomain(fleet.tenantDomain) === registrableDomain(fleet.panelDomain)) {
+    fault(
+      "tenantDomain",
+      `must share no registrable domain with the panels' ${fleet.panelDomain}`,
+      `"${fleet.tenantDomain}"`,
+      `Give tenants a domain of their own in ${source}, so that no cookie crosses`,
+    );
+  }
+  for (const [key, reference] of Object.entries(fleet.images)) {
+    const registry = parseImage(reference)?.registry ?? "none";
+    if (!fleet.imageRegistries.includes(registry)) {
+      fault(
+        `images.${key}`,
+        `must come from one of ${fleet.imageRegistries.join(", ")}`,
+        `"${registry}"`,
+        `Push the image to a registry of the list in ${source}, or add the registry`,
+      );
+    }
+  }
+  return faults;
+}
+
+/** The last two labels: right for the domains a fleet may use, which are not under public suffixes of two labels. */
+function registrableDomain(domain: string): string {
+  return domain.split(".").slice(-2).join(".");
+}
+
+function parse<Schema extends z.ZodType>(
+  schema: Schema,
+  input: unknown,
+  root: string,
+  source: string,
+): z.infer<Schema> {
+  const result = schema.safeParse(input);
+  if (result.success) {
+    return result.data;
+  }
+  const faults = result.error.issues.flatMap((issue) => describeIssue(issue, input, root, source));
+  throw new Refusal("SETTING_INVALID", faults.join("\n"));
+}
+
+function describeIssue(
+  issue: z.core.$ZodIssue,
+  input: unknown,
+  root: string,
+  source: string,
+): string[] {
+  const at = [root, ...issue.path.map(String)].join(".");
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map(
+      (key) =>
+        `Setting "${at}": ${issue.message}, got ${JSON.stringify(key)}. Remove or rename the key in ${source}.`,
+    );
+  }
+  if (issue.code === "invalid_key") {
+    const rule = issue.issues[0]?.message ?? issue.message;
+    const key = String(issue.path.at(-1));
+    return [
+      `Setting "${at}": its name ${rule}, got ${JSON.stringify(key)}. Rename it in ${source}.`,
+    ];
+  }
+  const value = valueAt(input, issue.path);
+  const got = issue.message === SECRET_RULE ? kindOf(value) : shown(value);
+  return [`Setting "${at}": ${issue.message}, got ${got}. Correct it in ${source}.`];
+}
+
+function valueAt(input: unknown, steps: readonly PropertyKey[]): unknown {
+  return steps.reduce<unknown>(
+    (value, step) =>
+      typeof value === "object" && value !== null
+        ? (value as Record<PropertyKey, unknown>)[step]
+        : undefined,
+    input,
+  );
+}
+
+/** Longer values are counted, not shown: a key pasted into the wrong place stays out of the log. */
+const LONGEST_SHOWN = 100;
+
+function shown(value: unknown): string {
+  if (value === undefined) {
+    return "none";
+  }
+  if (typeof value === "string" && value.length > LONGEST_SHOWN) {
+    return `a string of ${value.length} characters`;
+  }
+  return typeof value === "object" && value !== null ? kindOf(value) : JSON.stringify(value);
+}
+
+/** The kind of a value: what an error may say where the value could be a secret. */
+function kindOf(value: unknown): string {
+  if (value === undefined || value === null) {
+    return "none";
+  }
+  if (Array.isArray(value)) {
+    return "a list";
+  }
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}

@@ -1,0 +1,39 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Three levels, by what they need: `unit` nothing but Node, `embedded` the built toolchain and root, `platform`
+ * the running platform, reached from inside the operator's network namespace.
+ */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["tests/{model,components,policies,stacks}/**/*.test.ts"],
+          // One import of the Pulumi SDK costs a second; a test file that sets mocks sets its own.
+          isolate: false,
+        },
+      },
+      {
+        test: {
+          name: "embedded",
+          include: ["tests/embedded/**/*.test.ts"],
+          exclude: ["tests/embedded/machines/**"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "platform",
+          include: ["tests/embedded/machines/**/*.test.ts", "tests/engine/**/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          // One platform for all: what one test reboots, another must not be using.
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
