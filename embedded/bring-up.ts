@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { applyAddons } from "./addons/addons.ts";
 import { installMissingPackages } from "./debian-packages.ts";
 import { installPlugins } from "./engine/plugins.ts";
-import { compilePolicyPack } from "./engine/policy-pack.ts";
+import { policyPack } from "./engine/policy-pack.ts";
 import { buildImages, type ImageFacts } from "./images/build-images.ts";
 import { type PlatformFacts, startPlatform } from "./machines/platform.ts";
 import { BIN } from "./paths.ts";
@@ -48,7 +48,7 @@ export async function prepare(steps: Steps): Promise<void> {
   await steps.run("toolchain", (progress) => buildToolchain(progress));
   await steps.run("plugins", async (progress) => {
     const plugins = await installPlugins();
-    progress(plugins.map((plugin) => `${plugin.name} ${plugin.kind}`).join(", "));
+    progress(plugins.map(({ name, origin }) => `${name} ${origin}`).join(", "));
   });
-  await steps.run("policy pack", () => compilePolicyPack());
+  policyPack();
 }

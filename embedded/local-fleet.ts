@@ -90,7 +90,7 @@ export async function writeFleetStack(
   };
   const configFile = configFileOf(LOCAL_FLEET);
   await writeConfig(configFile, { "fluxbilling:fleet": fleet });
-  return stack(LOCAL_FLEET, configFile);
+  return localStackOf(LOCAL_FLEET);
 }
 
 /** Writes the settings of one tenant's stack in the local fleet. */
@@ -101,7 +101,16 @@ export async function writeTenantStack(tenant: LocalTenant): Promise<LocalStack>
     "fluxbilling:fleetFile": fromRoot(configFileOf(LOCAL_FLEET)),
     "fluxbilling:tenant": tenant,
   });
-  return stack(name, configFile);
+  return localStackOf(name);
+}
+
+/** The settings file and environment of a stack by its name, whether it exists or not. */
+export function localStackOf(name: string): LocalStack {
+  return {
+    name,
+    configFile: configFileOf(name),
+    environment: { SETTINGS_ENCRYPTION_KEY_FILE: ROOT_KEY_FILE },
+  };
 }
 
 /** The local fleet's settings as the program reads them. */
@@ -111,10 +120,6 @@ export async function readFleet(): Promise<FleetSettings> {
     config: { [key: string]: unknown };
   };
   return parseFleet(config["fluxbilling:fleet"], fromRoot(configFile));
-}
-
-function stack(name: string, configFile: string): LocalStack {
-  return { name, configFile, environment: { SETTINGS_ENCRYPTION_KEY_FILE: ROOT_KEY_FILE } };
 }
 
 function configFileOf(stackName: string): string {

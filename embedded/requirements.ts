@@ -14,7 +14,7 @@ const ELSEWHERE =
 const GO_MINOR = 26;
 
 /** What a cold build and a running platform take, measured, and room to breathe. */
-const FREE_COLD_GIB = 14;
+const FREE_COLD_GIB = 20;
 const FREE_WARM_GIB = 3;
 
 /**

@@ -8,3 +8,7 @@ export const APP_SCHEMA = "app";
 export const PUBLIC_ROLE = "public";
 /** PostgreSQL's own role that reads every table of the databases its members may connect to. */
 export const READ_ALL_ROLE = "pg_read_all_data";
+/** Role without login that owns the control plane's tables. */
+export const CONTROL_PLANE_OWNER_ROLE = "fluxbilling_control_plane_owner";
+/** Login of the control plane. */
+export const CONTROL_PLANE_APP_ROLE = "fluxbilling_control_plane_app";

@@ -232,18 +232,30 @@ export function parseFleet(input: unknown, source: string): FleetSettings {
   if (faults.length > 0) {
     throw new Refusal("SETTING_INVALID", faults.join("\n"));
   }
-  for (const [locationName, { zone: here, backupStore: storeName }] of Object.entries(
-    fleet.locations,
-  )) {
-    const store = fleet.backupStores[storeName];
-    if (store !== undefined && store.zone !== here) {
-      throw new Refusal(
-        "BACKUP_OUT_OF_ZONE",
-        `Location "${locationName}": its backup store must lie in zone ${here}, got "${storeName}" in zone ${store.zone}. Name a store of zone ${here} under fluxbilling:fleet.locations.${locationName}.backupStore in ${source}.`,
-      );
-    }
+  for (const [locationName, here] of Object.entries(fleet.locations)) {
+    storeOf(fleet, locationName, here);
   }
   return fleet;
+}
+
+/**
+ * The backup store of a location: one of its own zone.
+ *
+ * @throws Refusal `BACKUP_OUT_OF_ZONE`.
+ */
+export function storeOf(
+  fleet: FleetSettings,
+  locationName: string,
+  { zone: here, backupStore: storeName }: LocationSettings,
+): BackupStoreSettings {
+  const store = fleet.backupStores[storeName];
+  if (store?.zone !== here) {
+    throw new Refusal(
+      "BACKUP_OUT_OF_ZONE",
+      `Location "${locationName}": its backup store must lie in zone ${here}, got "${storeName}" in zone ${store?.zone ?? "none"}. Name a store of zone ${here} in fluxbilling:fleet.locations.${locationName}.backupStore.`,
+    );
+  }
+  return store;
 }
 
 /**
@@ -268,7 +280,7 @@ export function parseTenant(input: unknown, source: string): TenantSettings {
 /**
  * Where a tenant lives and where its copies lie: all in the one zone its contract names.
  *
- * @throws Refusal `LOCATION_UNKNOWN`, `ZONE_MISMATCH`, `CONTRACT_MISSING` or `BACKUP_OUT_OF_ZONE`.
+ * @throws Refusal `LOCATION_UNKNOWN`, `ZONE_MISMATCH` or `CONTRACT_MISSING`.
  */
 export function placeTenant(fleet: FleetSettings, tenant: TenantSettings): Placement {
   const location = fleet.locations[tenant.location];
@@ -297,13 +309,7 @@ export function placeTenant(fleet: FleetSettings, tenant: TenantSettings): Place
       `Tenant "${tenant.name}": zone ${tenant.zone} must come with a contract's reference, got none. Set fluxbilling:tenant.contractRef, or leave the zone at ${DEFAULT_ZONE}.`,
     );
   }
-  const store = fleet.backupStores[location.backupStore];
-  if (store === undefined || store.zone !== tenant.zone) {
-    throw new Refusal(
-      "BACKUP_OUT_OF_ZONE",
-      `Tenant "${tenant.name}": its backup store must lie in zone ${tenant.zone}, got "${location.backupStore}" in zone ${store?.zone ?? "none"}. Give location "${tenant.location}" a store of its own zone.`,
-    );
-  }
+  const store = storeOf(fleet, tenant.location, location);
   return {
     locationName: tenant.location,
     location,

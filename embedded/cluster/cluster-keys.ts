@@ -6,6 +6,7 @@ import { stringify } from "yaml";
 import { ensureAuthority, ensureCertificate } from "../machines/authority.ts";
 import type { KeyPair, Subject } from "../machines/authority.ts";
 import { DOMAIN } from "../machines/layout.ts";
+import { writeSettings } from "../machines/settings-file.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
 
 export const API_PORT = 6443;
@@ -124,5 +125,5 @@ async function writeKubeconfig(machine: MachinePlan, folder: string, user: strin
     contexts: [{ name: machine.name, context: { cluster: machine.name, user } }],
     "current-context": machine.name,
   });
-  await writeFile(join(folder, `${user}.kubeconfig`), content, { mode: 0o600 });
+  await writeSettings(join(folder, `${user}.kubeconfig`), content, 0o600);
 }

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { CHECKOUT, INSIDE, INSIDE_ETC } from "../machines/layout.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
 import { DATASTORE } from "../machines/postgres.ts";
+import { writeSettings } from "../machines/settings-file.ts";
 import type { Service } from "../machines/service.ts";
 import { API_PORT } from "./cluster-keys.ts";
 
@@ -52,7 +53,7 @@ export async function prepareClusterServices(
     "resolv.conf": "",
   };
   for (const [name, content] of Object.entries(files)) {
-    await writeFile(join(folder, name), content);
+    await writeSettings(join(folder, name), content);
   }
 
   const afterApi = untilPort(machine.address, API_PORT);

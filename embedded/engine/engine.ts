@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
+import { stripVTControlCharacters } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
@@ -101,7 +102,9 @@ export async function runPulumi(
     join(PULUMI_BIN, "pulumi"),
     ...args,
     "--non-interactive",
-    ...(options.stackConfigFile === undefined ? [] : ["--config-file", options.stackConfigFile]),
+    ...(options.stackConfigFile !== undefined && WITH_SETTINGS.has(args[0] ?? "")
+      ? ["--config-file", options.stackConfigFile]
+      : []),
   ];
   const [program = "", ...rest] = options.inOperatorNamespace?.(call) ?? call;
   return new Promise((resolve, reject) => {
@@ -142,6 +145,9 @@ export async function runPulumi(
     });
   });
 }
+
+/** The commands that take a file with the stack's settings. */
+const WITH_SETTINGS = new Set(["up", "preview", "refresh", "destroy", "config", "import"]);
 
 /** What is known of the CLI's own words: a rule, and the way out of it. */
 const KNOWN_FAILURES: readonly {
@@ -194,7 +200,16 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
     const match = words.exec(output);
     if (match !== null) return new PlatformError(sentence(subject, match));
   }
-  const errors = output
+  const violations = [...output.matchAll(/\[mandatory\]\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g)].map(
+    ([, policy, message]) => `${policy}: ${message}`,
+  );
+  if (violations.length > 0) {
+    return new PlatformError(
+      `${subject}: its policies must hold, got ${violations.length} violated: ` +
+        `${[...new Set(violations)].join(" ")} Mend the settings or the program and run it again.`,
+    );
+  }
+  const errors = stripVTControlCharacters(output)
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => /^error:/.test(line))

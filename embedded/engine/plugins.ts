@@ -218,11 +218,15 @@ async function stillAbsent(plugins: readonly Plugin[]): Promise<readonly Plugin[
   const [first, ...others] = plugins;
   if (first === undefined) return plugins;
   const wanted = plugins.map(({ name, version }) => `${name}-${version}`);
-  if (process.env["FLUX_RETRY_OFFICIAL"] !== "1" && (await remembered(wanted))) return plugins;
+  if (process.env["FLUX_RETRY_OFFICIAL"] !== "1") {
+    const earlier = await rememberedNames();
+    if (wanted.every((name) => earlier.includes(name))) return plugins;
+  }
 
   const outcome = await fetchOfficial(first, OFFICIAL_TRY_MS);
   if (outcome !== undefined) {
-    const memory = { outOfReach: wanted, outcome, at: new Date().toISOString() };
+    const outOfReach = [...new Set([...(await rememberedNames()), ...wanted])];
+    const memory = { outOfReach, outcome, at: new Date().toISOString() };
     await writeFile(OFFICIAL_MEMORY_FILE, `${JSON.stringify(memory, undefined, 2)}\n`);
     return plugins;
   }
@@ -233,10 +237,9 @@ async function stillAbsent(plugins: readonly Plugin[]): Promise<readonly Plugin[
   return missed;
 }
 
-async function remembered(wanted: readonly string[]): Promise<boolean> {
+async function rememberedNames(): Promise<readonly string[]> {
   const text = await readFile(OFFICIAL_MEMORY_FILE, "utf8").catch(() => "{}");
-  const { outOfReach = [] } = JSON.parse(text) as { outOfReach?: readonly string[] };
-  return wanted.every((name) => outOfReach.includes(name));
+  return (JSON.parse(text) as { outOfReach?: readonly string[] }).outOfReach ?? [];
 }
 
 /**
@@ -271,7 +274,12 @@ async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string |
     child.once("error", (error) => resolve(error.message));
     child.once("close", (code, signal) => {
       if (code === 0) resolve(undefined);
-      else resolve(signal === null ? said.trim() : `no answer within ${withinMs / 1000} s`);
+      else
+        resolve(
+          signal === null
+            ? said.trim().split("\n").at(-1)
+            : `no answer within ${withinMs / 1000} s`,
+        );
     });
   });
   if (outcome === undefined && (await isOfficialInstalled(plugin))) {
@@ -370,10 +378,21 @@ async function bundle(
 
 /**
  * Starts a bundle with Node's compile cache, and writes that cache while the plugin lives: the engine may end it with a
- * signal, which would throw the cache away each time.
+ * signal, which would throw the cache away each time. A plugin that ends because its engine was killed takes with it
+ * what it has started: the engine makes each plugin the leader of a process group. After an ordinary run the group is
+ * left alone, for a command may leave a service behind.
  */
 function startScript(): string {
   return `import module from "node:module";
+const engine = process.ppid;
+process.on("exit", () => {
+  if (process.ppid === engine) return;
+  try {
+    process.kill(-process.pid, "SIGKILL");
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
+  }
+});
 module.enableCompileCache(${JSON.stringify(COMPILE_CACHE)});
 setTimeout(() => module.flushCompileCache(), 1000).unref();
 await import("./main.mjs");

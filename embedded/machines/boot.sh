@@ -44,6 +44,9 @@ mount --bind "$MACHINE/log" "$root/var/log/fluxbilling"
 rm -f "$root/etc/resolv.conf"
 cp "$MACHINE/etc/hosts" "$MACHINE/etc/hostname" "$MACHINE/etc/resolv.conf" "$root/etc/"
 
+# What the network plugins remember of pods is void: their networks are gone.
+rm -rf "$root/var/lib/cni"
+
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount -t sysfs -o nosuid,nodev,noexec sysfs "$root/sys"
 if [ "$GROUP_MOUNTS" = ":" ]; then

@@ -24,6 +24,7 @@ import type { MachineName, MachinePlan } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
 import { isAlive, parseIdentity } from "./process-identity.ts";
 import type { ProcessIdentity } from "./process-identity.ts";
+import { writeSettings } from "./settings-file.ts";
 import { writeServices } from "./service.ts";
 import type { Service } from "./service.ts";
 
@@ -53,7 +54,7 @@ export async function prepareMachine(machine: MachinePlan): Promise<void> {
   }
   for (const part of ["bin", "images"]) await mkdir(join(CACHE, part), { recursive: true });
   const neighbours = MACHINES.map(({ name, address }) => `${address} ${name} ${name}.${DOMAIN}`);
-  await writeFile(
+  await writeSettings(
     join(folder, "etc", "hosts"),
     `127.0.0.1 localhost
 ::1 localhost ip6-localhost ip6-loopback
@@ -61,9 +62,9 @@ ${OPERATOR_ADDRESS} operator operator.${DOMAIN}
 ${neighbours.join("\n")}
 `,
   );
-  await writeFile(join(folder, "etc", "hostname"), `${machine.name}\n`);
+  await writeSettings(join(folder, "etc", "hostname"), `${machine.name}\n`);
   // No name server: the names of the LAN are in /etc/hosts and nothing beyond it can be reached.
-  await writeFile(join(folder, "etc", "resolv.conf"), `search ${DOMAIN}\n`);
+  await writeSettings(join(folder, "etc", "resolv.conf"), `search ${DOMAIN}\n`);
 }
 
 /**

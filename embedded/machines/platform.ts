@@ -1,6 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import {
+  clusterReadiness,
+  ensureAddons,
+  importImages,
+  kubeconfigFileOf,
+  prepareCluster,
+} from "../cluster/cluster.ts";
 import { ensureAuthority } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
@@ -203,7 +210,7 @@ async function bring(
   machine: MachinePlan,
   onProgress: (machine: string, step: string) => void,
 ): Promise<void> {
-  const { name } = machine;
+  const { name, cluster } = machine;
   const folder = machineFolder(name);
   await prepareMachine(machine);
   const services: Service[] = [await prepareSshHost(machine, join(folder, "etc"))];
@@ -212,12 +219,32 @@ async function bring(
   } else {
     await prepareNoPostgres(join(folder, "data"));
   }
+  if (cluster !== undefined) services.push(...(await prepareCluster(machine, cluster)));
   onProgress(name, "prepared");
+  const since = new Date();
   const started = await bootMachine(machine, services);
   onProgress(name, started ? "booted" : "adopted");
-  await untilReady(readinessOf(machine), READY_SECONDS, (ready) => {
-    onProgress(name, `${ready.subject} answers`);
-  });
+  const answered = untilReady(
+    [
+      ...readinessOf(machine),
+      ...(cluster === undefined ? [] : clusterReadiness(machine, started ? since : new Date(0))),
+    ],
+    READY_SECONDS,
+    ({ subject }) => {
+      onProgress(name, `${subject} answers`);
+    },
+  );
+  if (cluster === undefined) {
+    await answered;
+    return;
+  }
+  await Promise.all([
+    answered,
+    importImages(machine).then(() => {
+      onProgress(name, "images are there");
+    }),
+  ]);
+  if (await ensureAddons(machine, cluster)) onProgress(name, "add-ons are there");
 }
 
 function readinessOf(machine: MachinePlan): readonly Readiness[] {
@@ -285,5 +312,16 @@ async function factsOf(machine: MachinePlan): Promise<MachineFacts> {
           },
         }
       : {}),
+    ...(machine.cluster === undefined
+      ? {}
+      : {
+          cluster: {
+            kubeconfigFile: kubeconfigFileOf(machine),
+            podCidr: machine.cluster.podCidr,
+            serviceCidr: machine.cluster.serviceCidr,
+            clusterDnsAddress: machine.cluster.clusterDnsAddress,
+            ingressAddress: address,
+          },
+        }),
   };
 }

@@ -8,6 +8,7 @@ import { mustRun } from "./command.ts";
 import { CACHE, DOMAIN, LAN_CIDR } from "./layout.ts";
 import type { MachinePlan } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
+import { writeSettings } from "./settings-file.ts";
 import type { Service } from "./service.ts";
 
 /** Debian 12's PostgreSQL. */
@@ -112,7 +113,7 @@ include_dir = 'conf.d'
     );
     await writeFile(join(etc, "pg_hba.conf"), CLIENT_RULES);
   }
-  await writeFile(join(etc, "conf.d", "10-platform.conf"), settings(machine));
+  await writeSettings(join(etc, "conf.d", "10-platform.conf"), settings(machine));
 
   const issued = {
     certificateFile: join(folder, "postgres.crt"),
@@ -134,6 +135,7 @@ include_dir = 'conf.d'
       name: "postgresql",
       // A smart shutdown (SIGTERM) would wait for every client to leave.
       stopSignal: "SIGINT",
+      stopWithinMs: 12_000,
       run: `mkdir -p /var/run/postgresql
 chown postgres:postgres /var/run/postgresql
 cd /var/lib/postgresql

@@ -20,7 +20,7 @@ export type Check =
       readonly caFile: string;
     }
   | {
-      /** An API server that answers 200 on a path, with `text` in the answer. */
+      /** An API server that answers 200 on a path. */
       readonly kind: "kubernetes";
       readonly host: string;
       readonly port: number;
@@ -28,8 +28,8 @@ export type Check =
       readonly certificateFile: string;
       readonly keyFile: string;
       readonly path: string;
-      /** @default anything */
-      readonly text?: string;
+      /** The path is that of a node: it must have reported itself ready since this time, ISO 8601. */
+      readonly readySince?: string;
     };
 
 /** What the probe is asked. */
@@ -136,7 +136,10 @@ async function answersKubernetes(check: Extract<Check, { kind: "kubernetes" }>):
       (response) => {
         text(response).then(
           (body) => {
-            resolve(response.statusCode === 200 && body.includes(check.text ?? ""));
+            const since = check.readySince;
+            resolve(
+              response.statusCode === 200 && (since === undefined || isNodeReady(body, since)),
+            );
           },
           () => {
             resolve(false);
@@ -152,6 +155,20 @@ async function answersKubernetes(check: Extract<Check, { kind: "kubernetes" }>):
     });
     asked.end();
   });
+}
+
+function isNodeReady(body: string, since: string): boolean {
+  const node = JSON.parse(body) as {
+    status?: {
+      conditions?: readonly { type: string; status: string; lastHeartbeatTime: string }[];
+    };
+  };
+  // Kubernetes' times are whole seconds.
+  const from = Math.floor(Date.parse(since) / 1000) * 1000;
+  return (node.status?.conditions ?? []).some(
+    ({ type, status, lastHeartbeatTime }) =>
+      type === "Ready" && status === "True" && Date.parse(lastHeartbeatTime) >= from,
+  );
 }
 
 const { seconds, checks } = JSON.parse(await text(process.stdin)) as ProbeRequest;

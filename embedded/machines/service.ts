@@ -8,6 +8,11 @@ export interface Service {
   readonly run: string;
   /** The signal that asks it to end. @default "SIGTERM" */
   readonly stopSignal?: "SIGTERM" | "SIGINT";
+  /**
+   * Milliseconds that it gets to end before it is ended by force. @default 1000, for whatever keeps
+   * nothing that a sudden end could spoil
+   */
+  readonly stopWithinMs?: number;
 }
 
 /** Every service's log is kept in this many files of this many bytes. */
@@ -16,11 +21,10 @@ const LOG_BYTES = 4_000_000;
 
 /** The files of an s6 service directory, by their path below the folder of all services. */
 export function serviceFiles(service: Service): Readonly<Record<string, string>> {
-  const { name, run, stopSignal } = service;
+  const { name, run, stopSignal, stopWithinMs } = service;
   return {
     [`${name}/run`]: `#!/bin/bash\nexec 2>&1\nset -eu\n${run}\n`,
-    // A machine that stops gives its services this long before it ends them by force.
-    [`${name}/timeout-kill`]: "8000\n",
+    [`${name}/timeout-kill`]: `${String(stopWithinMs ?? 1000)}\n`,
     ...(stopSignal === undefined ? {} : { [`${name}/down-signal`]: `${stopSignal}\n` }),
     [`${name}/log/run`]: `#!/bin/sh
 exec s6-log n${String(LOG_FILES)} s${String(LOG_BYTES)} T /var/log/fluxbilling/${name}

@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mustRun } from "./command.ts";
 import { INSIDE, INSIDE_ETC, PLATFORM } from "./layout.ts";
 import type { MachinePlan } from "./layout.ts";
+import { writeSettings } from "./settings-file.ts";
 import type { Service } from "./service.ts";
 
 /** The private key that every machine's root accepts; its public half has the ending `.pub`. */
@@ -18,15 +19,14 @@ export async function ensureSshKey(): Promise<void> {
 /** Prepares a machine's host key and SSH settings in its `etc` folder. Returns the service. */
 export async function prepareSshHost(machine: MachinePlan, etc: string): Promise<Service> {
   await ensureKey(join(etc, "ssh_host_ed25519_key"), machine.name);
-  await writeFile(join(etc, "authorized_keys"), await readFile(`${SSH_KEY_FILE}.pub`), {
-    mode: 0o600,
-  });
+  const authorized = await readFile(`${SSH_KEY_FILE}.pub`);
+  await writeSettings(join(etc, "authorized_keys"), authorized, 0o600);
   const path = `${INSIDE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
   const environment = [`PATH=${path}`];
   if (machine.cluster !== undefined) {
     environment.push(`KUBECONFIG=${INSIDE_ETC}/kubernetes/admin.kubeconfig`);
   }
-  await writeFile(
+  await writeSettings(
     join(etc, "sshd_config"),
     `Port ${String(SSH_PORT)}
 ListenAddress ${machine.address}

@@ -36,6 +36,7 @@ import type {
   UpdateResponse,
   Value,
 } from "./provider.ts";
+import { uniqueName } from "./unique-name.ts";
 import {
   UNKNOWN,
   containsUnknown,
@@ -67,6 +68,17 @@ export interface BridgedProperty {
   readonly fields?: BridgedProperties;
   /** Terraform's name, where it is not the property's own name in snake case. */
   readonly terraformName?: string;
+  /**
+   * A name that is made up when none is given: the resource's own name, the separator and random hexadecimal
+   * digits. A given name is one of a kind, so a replacement that keeps it deletes before it creates.
+   */
+  readonly autoName?: {
+    readonly separator: string;
+    /** Number of random digits. */
+    readonly randomLength: number;
+    /** Longest name, in characters. */
+    readonly maxLength: number;
+  };
   /**
    * Only flavour "framework": a computed value is unknown again when anything is updated in place. Computed
    * values are otherwise kept.
@@ -191,12 +203,17 @@ export class BridgedProvider implements ResourceProvider {
   async check(request: CheckRequest): Promise<CheckResponse> {
     const resource = this.#resource(request.type);
     const failures: CheckFailure[] = [];
+    const names = autoNames(resource.properties, request);
     const inputs = this.#checkFields(
       resource.properties,
-      unwrapSecrets(request.news),
+      { ...unwrapSecrets(request.news), ...names },
       "",
       failures,
     );
+    const defaults = inputs[DEFAULTS_KEY];
+    if (Array.isArray(defaults)) {
+      inputs[DEFAULTS_KEY] = [...(defaults as string[]), ...Object.keys(names)].sort();
+    }
     if (failures.length === 0) {
       failures.push(...(resource.checkInputs?.(plain(inputs) as Properties) ?? []));
     }
@@ -239,7 +256,8 @@ export class BridgedProvider implements ResourceProvider {
     return {
       changes: diffs.size > 0 ? "DIFF_SOME" : "DIFF_NONE",
       ...(replaces.size > 0 ? { replaces: [...replaces].sort() } : {}),
-      ...(replaces.size > 0 && resource.deleteBeforeReplace === true
+      ...(replaces.size > 0 &&
+      (resource.deleteBeforeReplace === true || keepsName(resource, request))
         ? { deleteBeforeReplace: true }
         : {}),
       ...(stables.length > 0 ? { stables } : {}),
@@ -494,6 +512,47 @@ export class BridgedProvider implements ResourceProvider {
     if (this.#sdk) inputs[DEFAULTS_KEY] = [];
     return inputs;
   }
+}
+
+/**
+ * Names for those properties that have none: the name of the last run, else one that the engine proposes, else
+ * one made from the engine's seed.
+ */
+function autoNames(
+  properties: BridgedProperties,
+  request: CheckRequest,
+): { [name: string]: string } {
+  const names: { [name: string]: string } = {};
+  for (const [property, { autoName }] of Object.entries(properties)) {
+    if (autoName === undefined || (request.news[property] ?? null) !== null) continue;
+    const before = request.olds?.[property];
+    const { proposedName = "", mode } = request.autonaming ?? {};
+    if (typeof before === "string" && isDefault(request.olds, property)) names[property] = before;
+    else if (mode === "DISABLE") continue;
+    else if (proposedName !== "") names[property] = proposedName;
+    else {
+      names[property] = uniqueName({
+        randomSeed: request.randomSeed,
+        prefix: request.name + autoName.separator,
+        randomLength: autoName.randomLength,
+        maxLength: autoName.maxLength,
+      });
+    }
+  }
+  return names;
+}
+
+function isDefault(inputs: Properties | undefined, name: string): boolean {
+  const defaults = inputs?.[DEFAULTS_KEY];
+  return Array.isArray(defaults) && defaults.includes(name);
+}
+
+/** Whether the program itself chose a name that must be free before the replacement can have it. */
+function keepsName(resource: BridgedResource, { news, olds }: DiffRequest): boolean {
+  return Object.entries(resource.properties).some(
+    ([name, { autoName }]) =>
+      autoName !== undefined && !isDefault(news, name) && deepEqual(news[name], olds[name]),
+  );
 }
 
 /** A recorded state as plain values: without secrets, bookkeeping and properties that have no value. */

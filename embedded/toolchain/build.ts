@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -9,6 +9,9 @@ import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
 import type { Progress } from "../steps.ts";
 import { type Tool, TOOLS } from "./tools.ts";
+
+/** Go's module and build caches: 15 GiB while tools are built, removed once all are. */
+const WORKSHOP = join(CACHE, "toolchain-build");
 
 /** Two at once: linking uses one core, and the largest build peaks at 3.4 GiB. */
 const BUILDS_AT_ONCE = 2;
@@ -18,11 +21,11 @@ const BUILDS_AT_ONCE = 2;
  *
  * Go resumes by its own build cache, so an interrupted build goes on where it was.
  */
-export function goEnvironment(): NodeJS.ProcessEnv {
+function goEnvironment(): NodeJS.ProcessEnv {
   return {
     ...process.env,
-    GOPATH: join(CACHE, "go"),
-    GOCACHE: join(CACHE, "go", "build"),
+    GOPATH: join(WORKSHOP, "go"),
+    GOCACHE: join(WORKSHOP, "go-build"),
     GOFLAGS: "-modcacherw",
     GOTOOLCHAIN: "local",
     GOWORK: "off",
@@ -79,6 +82,7 @@ export async function buildToolchain(
     }
   };
   await Promise.all(Array.from({ length: BUILDS_AT_ONCE }, worker));
+  await rm(WORKSHOP, { recursive: true, force: true });
   progress(missing.length === 0 ? "all there" : `${done} built`);
   return toolchainState(tools);
 }

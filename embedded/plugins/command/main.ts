@@ -1,5 +1,5 @@
 /** The program behind `pulumi-resource-command`. */
 import { serve } from "../serve.ts";
-import { CommandProvider } from "./provider.ts";
+import { CommandProvider } from "./command-provider.ts";
 
 await serve(new CommandProvider());

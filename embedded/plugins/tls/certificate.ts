@@ -5,6 +5,7 @@ import { isIP } from "node:net";
 import { CertificationRequest, CertificationRequestInfo } from "@peculiar/asn1-csr";
 import { AsnConvert, OctetString } from "@peculiar/asn1-schema";
 import * as x509 from "@peculiar/asn1-x509";
+import { EXTENDED_KEY_USAGES, KEY_USAGES } from "./allowed-uses.ts";
 import { algorithmOf, curveOf, pem } from "./private-key.ts";
 
 /** Who a certificate is for; every part is optional. */
@@ -41,41 +42,7 @@ const NAME_PARTS: readonly (readonly [keyof Subject, string])[] = [
   ["emailAddress", "1.2.840.113549.1.9.1"],
 ];
 
-const KEY_USAGES: Readonly<Record<string, number>> = {
-  digital_signature: x509.KeyUsageFlags.digitalSignature,
-  content_commitment: x509.KeyUsageFlags.nonRepudiation,
-  key_encipherment: x509.KeyUsageFlags.keyEncipherment,
-  data_encipherment: x509.KeyUsageFlags.dataEncipherment,
-  key_agreement: x509.KeyUsageFlags.keyAgreement,
-  cert_signing: x509.KeyUsageFlags.keyCertSign,
-  crl_signing: x509.KeyUsageFlags.cRLSign,
-  encipher_only: x509.KeyUsageFlags.encipherOnly,
-  decipher_only: x509.KeyUsageFlags.decipherOnly,
-};
-
-const EXTENDED_KEY_USAGES: Readonly<Record<string, string>> = {
-  any_extended: "2.5.29.37.0",
-  server_auth: "1.3.6.1.5.5.7.3.1",
-  client_auth: "1.3.6.1.5.5.7.3.2",
-  code_signing: "1.3.6.1.5.5.7.3.3",
-  email_protection: "1.3.6.1.5.5.7.3.4",
-  ipsec_end_system: "1.3.6.1.5.5.7.3.5",
-  ipsec_tunnel: "1.3.6.1.5.5.7.3.6",
-  ipsec_user: "1.3.6.1.5.5.7.3.7",
-  timestamping: "1.3.6.1.5.5.7.3.8",
-  ocsp_signing: "1.3.6.1.5.5.7.3.9",
-  microsoft_server_gated_crypto: "1.3.6.1.4.1.311.10.3.3",
-  netscape_server_gated_crypto: "2.16.840.1.113730.4.1",
-  microsoft_commercial_code_signing: "1.3.6.1.4.1.311.2.1.22",
-  microsoft_kernel_code_signing: "1.3.6.1.4.1.311.61.1.1",
-};
-
-/** Every use that a certificate can be allowed. */
-export const ALLOWED_USES: readonly string[] = [
-  ...Object.keys(KEY_USAGES),
-  ...Object.keys(EXTENDED_KEY_USAGES),
-].sort();
-
+const EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 const SERIAL_BYTES = 16;
 const HOUR_MS = 3_600_000;
 
@@ -85,32 +52,41 @@ export interface CertificateRequest {
   readonly id: string;
 }
 
+/** What is signed in a certificate request for the key, with the subject and the names. */
+export function requestBody(
+  key: KeyObject,
+  subject: Subject | undefined,
+  names: AlternativeNames,
+): CertificationRequestInfo {
+  const body = new CertificationRequestInfo({
+    version: 0,
+    subject: nameOf(subject),
+    subjectPKInfo: publicKeyInfo(key),
+  });
+  const extension = alternativeNames(names, false);
+  if (extension !== undefined) {
+    body.attributes.push(
+      new x509.Attribute({
+        type: EXTENSION_REQUEST,
+        values: [AsnConvert.serialize(new x509.Extensions([extension]))],
+      }),
+    );
+  }
+  return body;
+}
+
 /** A certificate request for the key, with the subject and the names. */
 export function createRequest(
   key: KeyObject,
   subject: Subject | undefined,
   names: AlternativeNames,
 ): CertificateRequest {
-  const extension = alternativeNames(names, false);
-  const attributes =
-    extension === undefined
-      ? []
-      : [
-          new x509.Attribute({
-            type: "1.2.840.113549.1.9.14",
-            values: [AsnConvert.serialize(new x509.Extensions([extension]))],
-          }),
-        ];
-  const info = new CertificationRequestInfo({
-    version: 0,
-    subject: nameOf(subject),
-    subjectPKInfo: publicKeyInfo(key),
+  const body = requestBody(key, subject, names);
+  const request = new CertificationRequest({
+    certificationRequestInfo: body,
+    signatureAlgorithm: signatureAlgorithm(key),
+    signature: signatureOf(key, AsnConvert.serialize(body)),
   });
-  info.attributes.push(...attributes);
-  const { algorithm, signature } = signed(key, AsnConvert.serialize(info));
-  const request = new CertificationRequest({ certificationRequestInfo: info });
-  request.signatureAlgorithm = algorithm;
-  request.signature = signature;
   const der = Buffer.from(AsnConvert.serialize(request));
   return {
     pem: pem("CERTIFICATE REQUEST", der),
@@ -154,7 +130,7 @@ export function requestedSubject(requestPem: string): CertificateSubject {
   );
   const { subject, subjectPKInfo, attributes } = request.certificationRequestInfo;
   const extensions = attributes
-    .filter(({ type }) => type === "1.2.840.113549.1.9.14")
+    .filter(({ type }) => type === EXTENSION_REQUEST)
     .flatMap(({ values }) =>
       values.flatMap((value) => [...AsnConvert.parse(value, x509.Extensions)]),
     );
@@ -218,8 +194,14 @@ export interface CertificateOptions {
   readonly setSubjectKeyId: boolean;
   /** Only for a self-signed one: an issuer's own key id is always set. */
   readonly setAuthorityKeyId: boolean;
+  readonly serialNumber: Buffer;
   readonly notBefore: Date;
   readonly validityPeriodHours: number;
+}
+
+/** A serial number that no other certificate has. */
+export function newSerialNumber(): Buffer {
+  return randomBytes(SERIAL_BYTES);
 }
 
 export interface CertificateForms {
@@ -229,10 +211,9 @@ export interface CertificateForms {
   readonly notAfter: Date;
 }
 
-/** Makes and signs a certificate. */
-export function createCertificate(options: CertificateOptions): CertificateForms {
+/** What is signed in a certificate. */
+export function certificateBody(options: CertificateOptions): x509.TBSCertificate {
   const { subject, issuer, isAuthority } = options;
-  const selfSigned = !("name" in issuer);
   if (isAuthority && subject.name.length === 0) {
     throw new Error(
       "subject: a certificate authority must have a name, got none. Give it a commonName.",
@@ -280,32 +261,40 @@ export function createCertificate(options: CertificateOptions): CertificateForms
   }
   if (subject.alternativeNames !== undefined) extensions.push(subject.alternativeNames);
 
-  const key = selfSigned ? issuer : issuer.key;
-  const serial = randomBytes(SERIAL_BYTES);
-  const notAfter = new Date(options.notBefore.getTime() + options.validityPeriodHours * HOUR_MS);
-  const certificate = new x509.TBSCertificate({
+  return new x509.TBSCertificate({
     version: x509.Version.v3,
-    serialNumber: positiveInteger(serial),
-    signature: signatureAlgorithm(key),
-    issuer: selfSigned ? subject.name : issuer.name,
-    validity: new x509.Validity({ notBefore: options.notBefore, notAfter }),
+    serialNumber: positiveInteger(options.serialNumber),
+    signature: signatureAlgorithm(signingKey(options)),
+    issuer: "name" in issuer ? issuer.name : subject.name,
+    validity: new x509.Validity({ notBefore: options.notBefore, notAfter: endOf(options) }),
     subject: subject.name,
     subjectPublicKeyInfo: subject.publicKey,
     extensions,
   });
-  const { algorithm, signature } = signed(key, AsnConvert.serialize(certificate));
-  const der = AsnConvert.serialize(
-    new x509.Certificate({
-      tbsCertificate: certificate,
-      signatureAlgorithm: algorithm,
-      signatureValue: signature,
-    }),
-  );
+}
+
+/** Makes and signs a certificate. */
+export function createCertificate(options: CertificateOptions): CertificateForms {
+  const key = signingKey(options);
+  const body = certificateBody(options);
+  const certificate = new x509.Certificate({
+    tbsCertificate: body,
+    signatureAlgorithm: signatureAlgorithm(key),
+    signatureValue: signatureOf(key, AsnConvert.serialize(body)),
+  });
   return {
-    pem: pem("CERTIFICATE", new Uint8Array(der)),
-    id: BigInt(`0x${serial.toString("hex")}`).toString(),
-    notAfter,
+    pem: pem("CERTIFICATE", new Uint8Array(AsnConvert.serialize(certificate))),
+    id: BigInt(`0x${options.serialNumber.toString("hex")}`).toString(),
+    notAfter: endOf(options),
   };
+}
+
+function signingKey({ issuer }: CertificateOptions): KeyObject {
+  return "name" in issuer ? issuer.key : issuer;
+}
+
+function endOf({ notBefore, validityPeriodHours }: CertificateOptions): Date {
+  return new Date(notBefore.getTime() + validityPeriodHours * HOUR_MS);
 }
 
 function authorityKeyIdOf(
@@ -367,7 +356,8 @@ function alternativeNames(names: AlternativeNames, critical: boolean): x509.Exte
 }
 
 function publicKeyInfo(key: KeyObject): x509.SubjectPublicKeyInfo {
-  const der = createPublicKey(key).export({ type: "spki", format: "der" });
+  const publicKey = key.type === "public" ? key : createPublicKey(key);
+  const der = publicKey.export({ type: "spki", format: "der" });
   return AsnConvert.parse(der, x509.SubjectPublicKeyInfo);
 }
 
@@ -416,12 +406,8 @@ function signatureAlgorithm(key: KeyObject): x509.AlgorithmIdentifier {
   });
 }
 
-function signed(
-  key: KeyObject,
-  content: ArrayBuffer,
-): { readonly algorithm: x509.AlgorithmIdentifier; readonly signature: ArrayBuffer } {
-  const bytes = sign(signatureChoice(key).hash, new Uint8Array(content), key);
-  return { algorithm: signatureAlgorithm(key), signature: new Uint8Array(bytes).buffer };
+function signatureOf(key: KeyObject, content: ArrayBuffer): ArrayBuffer {
+  return new Uint8Array(sign(signatureChoice(key).hash, new Uint8Array(content), key)).buffer;
 }
 
 function positiveInteger(bytes: Buffer): ArrayBuffer {

@@ -140,6 +140,7 @@ interface SshParts {
 
 /** The numbers of a key as SSH writes them; undefined for a key that SSH does not know. */
 function sshParts(key: KeyObject): SshParts | undefined {
+  if (curveOf(key) === "P224") return undefined;
   const jwk = key.export({ format: "jwk" });
   const field = (name: "n" | "e" | "d" | "p" | "q" | "qi" | "x" | "y"): Buffer =>
     Buffer.from(jwk[name] ?? "", "base64url");

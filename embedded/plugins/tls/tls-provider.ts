@@ -3,6 +3,7 @@ import { BridgedProvider } from "../bridged.ts";
 import type { BridgedProperties, BridgedProperty, BridgedResource } from "../bridged.ts";
 import type { CheckFailure, Properties, Value } from "../provider.ts";
 import { UNKNOWN, isObject } from "../values.ts";
+import { ALLOWED_USES } from "./allowed-uses.ts";
 import type { AlternativeNames, CertificateForms, Subject } from "./certificate.ts";
 import {
   ALGORITHMS,
@@ -78,39 +79,13 @@ function checkOneOf(inputs: Properties, name: string, allowed: readonly string[]
     : [{ property: name, reason: `It must be one of ${allowed.join(", ")}, got "${value}".` }];
 }
 
-const USES: readonly string[] = [
-  "any_extended",
-  "cert_signing",
-  "client_auth",
-  "code_signing",
-  "content_commitment",
-  "crl_signing",
-  "data_encipherment",
-  "decipher_only",
-  "digital_signature",
-  "email_protection",
-  "encipher_only",
-  "ipsec_end_system",
-  "ipsec_tunnel",
-  "ipsec_user",
-  "key_agreement",
-  "key_encipherment",
-  "microsoft_commercial_code_signing",
-  "microsoft_kernel_code_signing",
-  "microsoft_server_gated_crypto",
-  "netscape_server_gated_crypto",
-  "ocsp_signing",
-  "server_auth",
-  "timestamping",
-];
-
 function checkCertificate(inputs: Properties): CheckFailure[] {
   const failures = checkHours(inputs);
   const uses = inputs["allowedUses"];
   if (Array.isArray(uses)) {
     uses.forEach((use, i) => {
       const name = `allowedUses[${i}]`;
-      failures.push(...checkOneOf({ [name]: use }, name, USES));
+      failures.push(...checkOneOf({ [name]: use }, name, ALLOWED_USES));
     });
   }
   return failures;
@@ -255,13 +230,14 @@ function certificateResources(now: () => Date): {
         uris: texts,
       },
       create: async (planned) => {
-        const { createCertificate, selfSubject } = await certificates();
+        const { createCertificate, newSerialNumber, selfSubject } = await certificates();
         const key = parsePrivateKey(string(planned["privateKeyPem"]), "privateKeyPem");
         const notBefore = now();
         const certificate = createCertificate({
           ...options(planned),
           subject: selfSubject(key, subjectOf(planned), names(planned)),
           issuer: key,
+          serialNumber: newSerialNumber(),
           notBefore,
         });
         return {
@@ -280,7 +256,8 @@ function certificateResources(now: () => Date): {
         certRequestPem: text,
       },
       create: async (planned, context) => {
-        const { createCertificate, issuerOf, requestedSubject } = await certificates();
+        const { createCertificate, issuerOf, newSerialNumber, requestedSubject } =
+          await certificates();
         const key = parsePrivateKey(string(planned["caPrivateKeyPem"]), "caPrivateKeyPem");
         const issuer = issuerOf(string(planned["caCertPem"]), key);
         if (!issuer.isAuthority) {
@@ -294,6 +271,7 @@ function certificateResources(now: () => Date): {
           ...options(planned),
           subject: requestedSubject(string(planned["certRequestPem"])),
           issuer,
+          serialNumber: newSerialNumber(),
           notBefore,
         });
         return {

@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import ssh2 from "ssh2";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CommandProvider } from "../../../embedded/plugins/command/provider.ts";
+import { CommandProvider } from "../../../embedded/plugins/command/command-provider.ts";
 import type { Properties, Value } from "../../../embedded/plugins/provider.ts";
 import { isObject, secret } from "../../../embedded/plugins/values.ts";
 import { freePort, startSshd } from "../../support/sshd.ts";

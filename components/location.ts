@@ -1,0 +1,56 @@
+import * as pulumi from "@pulumi/pulumi";
+import { LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
+import type { Zone } from "../model/zone.ts";
+import { ClusterEdge } from "./cluster-edge.ts";
+import { DatabaseServer } from "./database-server.ts";
+import type { FleetAuthority } from "./fleet-authority.ts";
+
+/** What a location needs to know. */
+export interface LocationArgs {
+  /** The location's name in the settings. */
+  readonly locationName: string;
+  readonly zone: Zone;
+  /** Two letters. */
+  readonly country: string;
+  /** Domain of the tenants' hosts. */
+  readonly tenantDomain: string;
+  /** Who signs their certificate; `undefined` where the ingress gets it by ACME. */
+  readonly authority: FleetAuthority | undefined;
+  /** Name and zone of the store that holds this location's copies. */
+  readonly backupStore: string;
+  readonly backupStoreZone: Zone;
+  /** Tenants that fit. */
+  readonly capacityTenants: number;
+}
+
+/**
+ * A cluster and a PostgreSQL that exist, made fit for tenants.
+ *
+ * Give it the location's providers with `opts.providers`. Holds: what {@link ClusterEdge} and
+ * {@link DatabaseServer} hold; its copies stay in its zone.
+ */
+export class Location extends pulumi.ComponentResource {
+  constructor(name: string, args: LocationArgs, opts?: pulumi.ComponentResourceOptions) {
+    super(
+      "fluxbilling:fleet:Location",
+      name,
+      {
+        location: args.locationName,
+        zone: args.zone,
+        country: args.country,
+        backupStore: args.backupStore,
+        backupStoreZone: args.backupStoreZone,
+        capacityTenants: args.capacityTenants,
+      },
+      opts,
+    );
+    const labels = { [LOCATION_LABEL]: args.locationName, [ZONE_LABEL]: args.zone };
+    new ClusterEdge(
+      `${name}-edge`,
+      { domain: args.tenantDomain, authority: args.authority, labels },
+      { parent: this },
+    );
+    new DatabaseServer(`${name}-server`, { parent: this });
+    this.registerOutputs({});
+  }
+}

@@ -1,0 +1,105 @@
+import { access, readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import {
+  projectName,
+  pulumiFailure,
+  type PulumiOptions,
+  type PulumiRun,
+  runPulumi,
+  STATE,
+} from "./engine/engine.ts";
+import { policyPack } from "./engine/policy-pack.ts";
+import { clearStaleLock, recoverStack } from "./engine/recovery.ts";
+import type { LocalStack } from "./local-fleet.ts";
+import { asOperator, type PlatformFacts } from "./machines/platform.ts";
+
+/** What an `up` did, by the engine's own words: created, updated, replaced, deleted, unchanged. */
+export type ChangeCounts = { readonly [change: string]: number };
+
+/**
+ * Brings a stack to what its settings say, as CI does it: a preview with the policy pack, then the update.
+ *
+ * A run that was killed earlier is settled first, so that nothing is made twice.
+ *
+ * @throws PlatformError with the engine's own words when the run fails
+ */
+export async function deploy(
+  stack: LocalStack,
+  facts: PlatformFacts,
+  options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
+): Promise<ChangeCounts> {
+  const run = await runOnStack(["up", "--yes", "--policy-pack", policyPack()], stack, facts, options);
+  if (run.exitCode !== 0) throw pulumiFailure(stack.name, run);
+  return changeCounts(run.stdout);
+}
+
+/** What an `up` would do; nothing is changed. */
+export async function preview(
+  stack: LocalStack,
+  facts: PlatformFacts,
+  options: Pick<PulumiOptions, "onLine" | "env"> = {},
+): Promise<PulumiRun> {
+  return runOnStack(["preview", "--policy-pack", policyPack()], stack, facts, options);
+}
+
+/** Deletes everything that a stack holds, and the stack. */
+export async function destroy(
+  stack: LocalStack,
+  facts: PlatformFacts,
+  options: Pick<PulumiOptions, "onLine"> = {},
+): Promise<void> {
+  const run = await runOnStack(["destroy", "--yes", "--skip-preview", "--remove"], stack, facts, options);
+  if (run.exitCode !== 0) throw pulumiFailure(stack.name, run);
+}
+
+/** Runs the CLI on a stack, from the operator's namespace; makes the stack and settles a killed run first. */
+export async function runOnStack(
+  args: readonly string[],
+  stack: LocalStack,
+  facts: PlatformFacts,
+  options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
+): Promise<PulumiRun> {
+  const { onLine: _, ...quietly } = options;
+  const base: PulumiOptions = {
+    ...quietly,
+    stackConfigFile: stack.configFile,
+    env: { ...stack.environment, ...options.env },
+    inOperatorNamespace: (argv) => asOperator(argv, facts),
+  };
+  const recorded = await recordedStack(stack.name);
+  if (recorded === "none") {
+    const made = await runPulumi(["stack", "init", stack.name], base);
+    if (made.exitCode !== 0) throw pulumiFailure(stack.name, made);
+  }
+  if (recorded === "interrupted") await recoverStack(stack.name, base);
+  clearStaleLock(stack.name, base);
+  return runPulumi([...args, "--stack", stack.name], {
+    ...base,
+    ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
+  });
+}
+
+/** The counts under "Resources:" in the engine's closing lines; the update's, where there was a preview before. */
+export function changeCounts(output: string): ChangeCounts {
+  const closing = output.slice(output.lastIndexOf("\nResources:"));
+  const counts: { [change: string]: number } = {};
+  for (const [, count = "", change = ""] of closing.matchAll(/^\s+(?:\S{1,2} )?(\d+) ([a-z]+)/gm)) {
+    counts[change] = Number(count);
+  }
+  return counts;
+}
+
+/** Looks at the record itself: asking the CLI would cost half a second each time. */
+async function recordedStack(name: string): Promise<"none" | "whole" | "interrupted"> {
+  const file = join(STATE, ".pulumi", "stacks", projectName(), `${name}.json`);
+  const exists = await access(file).then(
+    () => true,
+    () => false,
+  );
+  if (!exists) return "none";
+  const { checkpoint } = JSON.parse(await readFile(file, "utf8")) as {
+    checkpoint?: { latest?: { pending_operations?: readonly unknown[] } | null };
+  };
+  return (checkpoint?.latest?.pending_operations ?? []).length > 0 ? "interrupted" : "whole";
+}

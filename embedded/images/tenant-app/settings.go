@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const minSecretBytes = 32
+
+// Settings are the tenant contract as this application was handed it; ReadSettings has checked them.
+type Settings struct {
+	Tenant   string
+	Plan     string
+	Location string
+	Listen   string
+
+	Database DatabaseSettings
+
+	SettingsKeysFolder string
+	SessionFolder      string
+	SessionMaxAge      time.Duration
+	TwoFactorPolicy    string
+	TrustedProxies     []netip.Prefix
+
+	adminToken []byte
+	usageKey   []byte
+}
+
+// DatabaseSettings say how to reach the tenant's own database: TLS 1.3, the server's name verified.
+type DatabaseSettings struct {
+	Host           string
+	Port           uint16
+	Name           string
+	User           string
+	PasswordFile   string
+	OwnerRole      string
+	MaxConnections int32
+	tls            *tls.Config
+}
+
+// ReadSettings takes the contract from the environment, by lookup (os.LookupEnv in earnest).
+//
+//	TENANT                    the tenant's name
+//	PLAN, LOCATION            shown and attested; default "unnamed"
+//	LISTEN                    default :8080
+//	DATABASE_HOST             name that the server's certificate carries
+//	DATABASE_PORT             default 5432
+//	DATABASE_NAME             the tenant's own database
+//	DATABASE_USER             the application's role
+//	DATABASE_PASSWORD_FILE    default /run/secrets/database/password; read for every new connection
+//	DATABASE_CA_FILE          default /run/secrets/database/ca.crt
+//	DATABASE_OWNER_ROLE       role that owns the tables; migrations take it on with SET ROLE; default none
+//	DATABASE_MAX_CONNECTIONS  default 4
+//	SETTINGS_KEYS_DIR         default /run/secrets/settings; see Keyring
+//	SESSION_SECRET_DIR        default /run/secrets/session; file "current" and, while rotating, "previous"
+//	SESSION_MAX_AGE_SECONDS   default 1209600, 14 days
+//	TWO_FACTOR_POLICY         "off", "optional" or "required"; attested; default required
+//	ADMIN_TOKEN_FILE          default /run/secrets/admin/token; the bearer token of the operator's endpoints
+//	USAGE_KEY_FILE            default /run/secrets/usage/key; signs usage reports
+//	TRUSTED_PROXIES           address ranges whose X-Forwarded-For counts, by comma; default none
+//
+// Every error names the setting, the rule and the way out, never a secret's value.
+func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
+	reader := settingsReader{lookup: lookup}
+	settings := Settings{
+		Tenant:   reader.text("TENANT", ""),
+		Plan:     reader.text("PLAN", "unnamed"),
+		Location: reader.text("LOCATION", "unnamed"),
+		Listen:   reader.text("LISTEN", ":8080"),
+		Database: DatabaseSettings{
+			Host:           reader.text("DATABASE_HOST", ""),
+			Port:           uint16(reader.number("DATABASE_PORT", 5432, 1, 65535)),
+			Name:           reader.text("DATABASE_NAME", ""),
+			User:           reader.text("DATABASE_USER", ""),
+			PasswordFile:   reader.text("DATABASE_PASSWORD_FILE", "/run/secrets/database/password"),
+			MaxConnections: int32(reader.number("DATABASE_MAX_CONNECTIONS", 4, 1, 1000)),
+		},
+		SettingsKeysFolder: reader.text("SETTINGS_KEYS_DIR", "/run/secrets/settings"),
+		SessionFolder:      reader.text("SESSION_SECRET_DIR", "/run/secrets/session"),
+		SessionMaxAge:      time.Duration(reader.number("SESSION_MAX_AGE_SECONDS", 14*24*3600, 60, 400*24*3600)) * time.Second,
+		TwoFactorPolicy:    reader.text("TWO_FACTOR_POLICY", "required"),
+		adminToken:         reader.secret("ADMIN_TOKEN_FILE", "/run/secrets/admin/token"),
+		usageKey:           reader.secret("USAGE_KEY_FILE", "/run/secrets/usage/key"),
+	}
+	settings.Database.OwnerRole, _ = lookup("DATABASE_OWNER_ROLE")
+	if policy := settings.TwoFactorPolicy; policy != "off" && policy != "optional" && policy != "required" {
+		reader.refuse("TWO_FACTOR_POLICY", "must be off, optional or required, got %q; set it in the Deployment", policy)
+	}
+
+	caFile := reader.text("DATABASE_CA_FILE", "/run/secrets/database/ca.crt")
+	authorities := x509.NewCertPool()
+	if content, err := os.ReadFile(caFile); err != nil || !authorities.AppendCertsFromPEM(content) {
+		reader.refuse("DATABASE_CA_FILE", "must name a file with a PEM certificate, got %q; mount the Secret there", caFile)
+	}
+	settings.Database.tls = &tls.Config{
+		RootCAs:    authorities,
+		ServerName: settings.Database.Host,
+		MinVersion: tls.VersionTLS13,
+	}
+	if proxies, ok := lookup("TRUSTED_PROXIES"); ok && proxies != "" {
+		for text := range strings.SplitSeq(proxies, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+			if err != nil {
+				reader.refuse("TRUSTED_PROXIES", "must be address ranges by comma, got %q; write them like 10.42.0.0/16", text)
+			}
+			settings.TrustedProxies = append(settings.TrustedProxies, prefix)
+		}
+	}
+	if len(reader.problems) == 0 {
+		reader.check("SETTINGS_KEYS_DIR", func() error { _, err := ReadKeyring(settings.SettingsKeysFolder); return err })
+		reader.check("SESSION_SECRET_DIR", func() error { _, err := readSessionSecrets(settings.SessionFolder); return err })
+		reader.check("DATABASE_PASSWORD_FILE", func() error { _, err := readPassword(settings.Database.PasswordFile); return err })
+	}
+	if len(reader.problems) > 0 {
+		return Settings{}, reader.problems[0]
+	}
+	return settings, nil
+}
+
+type settingsReader struct {
+	lookup   func(string) (string, bool)
+	problems []error
+}
+
+func (r *settingsReader) refuse(name, rule string, values ...any) {
+	r.problems = append(r.problems, fmt.Errorf("setting %q: %w", name, fmt.Errorf(rule, values...)))
+}
+
+func (r *settingsReader) text(name, otherwise string) string {
+	value, ok := r.lookup(name)
+	if !ok || value == "" {
+		value = otherwise
+	}
+	if value == "" {
+		r.refuse(name, "must be set, got nothing; set it in the Deployment")
+	}
+	return value
+}
+
+func (r *settingsReader) number(name string, otherwise, least, most int) int {
+	text := r.text(name, strconv.Itoa(otherwise))
+	number, err := strconv.Atoi(text)
+	if err != nil || number < least || number > most {
+		r.refuse(name, "must be a number from %d to %d, got %q; set it in the Deployment", least, most, text)
+	}
+	return number
+}
+
+func (r *settingsReader) secret(name, otherwise string) []byte {
+	path := r.text(name, otherwise)
+	secret, err := readSecret(path)
+	if err != nil {
+		r.refuse(name, "%w", err)
+	}
+	return secret
+}
+
+func (r *settingsReader) check(name string, check func() error) {
+	if err := check(); err != nil {
+		r.refuse(name, "%w", err)
+	}
+}
+
+// readSecret reads a secret of at least 32 bytes, without the line end that an editor may have added.
+func readSecret(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("must name a file, got %q; mount the Secret there", path)
+	}
+	secret := bytes.TrimRight(content, "\r\n")
+	if len(secret) < minSecretBytes {
+		return nil, fmt.Errorf("must name a file with at least %d bytes, got %d in %q; make a longer secret", minSecretBytes, len(secret), path)
+	}
+	return secret, nil
+}
+
+func readPassword(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	password := strings.TrimRight(string(content), "\r\n")
+	if err != nil || password == "" {
+		return "", fmt.Errorf("must name a file with content, got %q; mount the Secret there", path)
+	}
+	return password, nil
+}
+
+// readSessionSecrets reads the current secret and, while it is being rotated, the previous one.
+func readSessionSecrets(folder string) ([][]byte, error) {
+	current, err := readSecret(filepath.Join(folder, "current"))
+	if err != nil {
+		return nil, err
+	}
+	previousFile := filepath.Join(folder, "previous")
+	if _, err := os.Stat(previousFile); errors.Is(err, os.ErrNotExist) {
+		return [][]byte{current}, nil
+	}
+	previous, err := readSecret(previousFile)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{current, previous}, nil
+}

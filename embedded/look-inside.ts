@@ -1,0 +1,111 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { pulumiEnvironment } from "./engine/engine.ts";
+import { PULUMI_BIN } from "./engine/plugins.ts";
+import { localStackOf } from "./local-fleet.ts";
+import { asOperator, type MachineFacts, type PlatformFacts, platformFacts } from "./machines/platform.ts";
+import { BIN } from "./paths.ts";
+import { PlatformError } from "./platform-error.ts";
+
+/** `npm run shell -- <machine> [command …]`: a shell on a machine, over SSH, its host key pinned. */
+export async function shell(args: readonly string[]): Promise<number> {
+  const { facts, machine, rest } = await machineOf(args);
+  const { ssh } = machine;
+  return inOperator(facts, [
+    "ssh",
+    "-q",
+    ...["-i", ssh.privateKeyFile, "-p", String(ssh.port), "-o", "IdentitiesOnly=yes"],
+    ...["-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=/dev/null"],
+    ...["-o", `KnownHostsCommand=/bin/echo ${ssh.host} ${ssh.hostKey}`],
+    `${ssh.user}@${ssh.host}`,
+    ...rest,
+  ]);
+}
+
+/** `npm run kubectl -- <machine> <arguments …>`: kubectl on a machine's cluster. */
+export async function kubectl(args: readonly string[]): Promise<number> {
+  const { facts, machine, rest } = await machineOf(args);
+  if (machine.cluster === undefined) {
+    throw new PlatformError(`Machine "${machine.name}": must have a cluster, got none. Name another.`);
+  }
+  return inOperator(facts, [
+    join(BIN, "kubectl"),
+    "--kubeconfig",
+    machine.cluster.kubeconfigFile,
+    ...rest,
+  ]);
+}
+
+/** `npm run psql -- <machine> [arguments …]`: psql as the administrator of a machine's PostgreSQL. */
+export async function psql(args: readonly string[]): Promise<number> {
+  const { facts, machine, rest } = await machineOf(args);
+  const { postgres } = machine;
+  if (postgres === undefined) {
+    throw new PlatformError(`Machine "${machine.name}": must have a PostgreSQL, got none. Name another.`);
+  }
+  return inOperator(facts, ["psql", ...rest], {
+    PGHOST: postgres.host,
+    PGPORT: String(postgres.port),
+    PGUSER: postgres.adminUser,
+    PGDATABASE: "postgres",
+    PGPASSWORD: readFileSync(postgres.adminPasswordFile, "utf8").trim(),
+    PGSSLMODE: "verify-full",
+    PGSSLROOTCERT: postgres.caFile,
+  });
+}
+
+/** `npm run pulumi -- <arguments …>`: Pulumi with the local state; `--stack local.<tenant>` finds its settings. */
+export async function pulumi(args: readonly string[]): Promise<number> {
+  const facts = await running();
+  const stackName = args[args.findIndex((arg) => arg === "--stack" || arg === "-s") + 1];
+  const stack = args.some((arg) => arg === "--stack" || arg === "-s") && stackName !== undefined
+    ? localStackOf(stackName)
+    : undefined;
+  return inOperator(
+    facts,
+    [
+      join(PULUMI_BIN, "pulumi"),
+      ...args,
+      ...(stack === undefined ? [] : ["--config-file", stack.configFile]),
+    ],
+    { ...pulumiEnvironment(), ...stack?.environment },
+  );
+}
+
+async function machineOf(
+  args: readonly string[],
+): Promise<{ facts: PlatformFacts; machine: MachineFacts; rest: readonly string[] }> {
+  const facts = await running();
+  const [name = "", ...rest] = args;
+  const machine = Object.values(facts.machines).find((candidate) => candidate.name === name);
+  if (machine === undefined) {
+    throw new PlatformError(
+      `Machine "${name}": must be one of ${Object.keys(facts.machines).join(", ")}. Name one of them first.`,
+    );
+  }
+  return { facts, machine, rest };
+}
+
+async function running(): Promise<PlatformFacts> {
+  const facts = await platformFacts();
+  if (facts === undefined) {
+    throw new PlatformError("Platform: must run, got none running. Run npm start.");
+  }
+  return facts;
+}
+
+function inOperator(
+  facts: PlatformFacts,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): number {
+  const [command = "", ...rest] = asOperator(argv, facts);
+  const { status, error } = spawnSync(command, rest, {
+    stdio: "inherit",
+    env: { ...process.env, ...env },
+  });
+  if (error !== undefined) throw error;
+  return status ?? 1;
+}

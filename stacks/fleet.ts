@@ -1,0 +1,148 @@
+import { createHash } from "node:crypto";
+import type * as command from "@pulumi/command";
+import * as pulumi from "@pulumi/pulumi";
+import { BackupStore } from "../components/backup-store.ts";
+import { FleetAuthority } from "../components/fleet-authority.ts";
+import { Location } from "../components/location.ts";
+import { Master } from "../components/master.ts";
+import { storeOf } from "../model/settings.ts";
+import type { FleetSettings, SshSettings } from "../model/settings.ts";
+import { sshAuthority } from "../model/ssh-certificate.ts";
+import { machineProviders } from "./providers.ts";
+import type { SecretSource } from "./secret-source.ts";
+
+/** What the fleet's stack tells: nothing secret. */
+export interface FleetOutputs {
+  /** Certificate of the fleet's own authority, PEM, where it has one. */
+  readonly authorityCertificate?: pulumi.Output<string>;
+  readonly locations: Readonly<
+    Record<
+      string,
+      {
+        readonly zone: string;
+        readonly country: string;
+        readonly address: string;
+        readonly capacityTenants: number;
+      }
+    >
+  >;
+}
+
+/**
+ * The fleet: master, backup stores and locations, everything that is the same for all tenants.
+ *
+ * @throws Refusal `SECRET_MISSING` or `AUTHORITY_KEY`, before anything is registered.
+ */
+export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetOutputs {
+  const root = "fluxbilling:fleet";
+  const stores = Object.entries(fleet.backupStores).map(([storeName, store]) => {
+    const setting = `${root}.backupStores.${storeName}`;
+    const receiver = secrets.readPublic(store.receiverFile, `${setting}.receiverFile`);
+    return {
+      storeName,
+      store,
+      connection: connection(store.address, store.ssh, `${setting}.ssh`, secrets),
+      authority: sshAuthority(
+        secrets.read(store.authority, `${setting}.authority`),
+        `${setting}.authority`,
+      ),
+      receiverSha256: createHash("sha256").update(receiver).digest("hex"),
+    };
+  });
+  const masterSetting = `${root}.master`;
+  const masterCaCertificate = secrets
+    .readPublic(fleet.master.postgres.caFile, `${masterSetting}.postgres.caFile`)
+    .toString("utf8");
+  const masterProviders = machineProviders("master", masterSetting, fleet.master, secrets);
+  const locations = Object.entries(fleet.locations).map(([locationName, location]) => ({
+    locationName,
+    location,
+    store: storeOf(fleet, locationName, location),
+    providers: machineProviders(
+      locationName,
+      `${root}.locations.${locationName}`,
+      location,
+      secrets,
+    ),
+  }));
+
+  const usesAuthority = [fleet.master, ...Object.values(fleet.locations)].some(
+    ({ certificates }) => certificates.issuer === "fleet",
+  );
+  const fleetAuthority = usesAuthority
+    ? new FleetAuthority("authority", { fleetName: fleet.name })
+    : undefined;
+  const authorityFor = (issuer: string): FleetAuthority | undefined =>
+    issuer === "fleet" ? fleetAuthority : undefined;
+
+  new Master(
+    "master",
+    {
+      zone: fleet.master.zone,
+      country: fleet.master.country,
+      panelDomain: fleet.panelDomain,
+      authority: authorityFor(fleet.master.certificates.issuer),
+      databaseCaCertificate: masterCaCertificate,
+      protectData: fleet.protectData,
+    },
+    { providers: masterProviders },
+  );
+  for (const { storeName, store, connection: reach, authority, receiverSha256 } of stores) {
+    new BackupStore(`store-${storeName}`, {
+      storeName,
+      zone: store.zone,
+      connection: reach,
+      user: store.user,
+      path: store.path,
+      authorityPublicKey: authority.publicKey,
+      receiverFile: store.receiverFile,
+      receiverSha256,
+    });
+  }
+  for (const { locationName, location, store, providers } of locations) {
+    new Location(
+      locationName,
+      {
+        locationName,
+        zone: location.zone,
+        country: location.country,
+        tenantDomain: fleet.tenantDomain,
+        authority: authorityFor(location.certificates.issuer),
+        backupStore: location.backupStore,
+        backupStoreZone: store.zone,
+        capacityTenants: location.capacityTenants,
+      },
+      { providers },
+    );
+  }
+  return {
+    ...(fleetAuthority === undefined
+      ? {}
+      : { authorityCertificate: fleetAuthority.certificatePem }),
+    locations: Object.fromEntries(
+      Object.entries(fleet.locations).map(
+        ([locationName, { zone, country, address, capacityTenants }]) => [
+          locationName,
+          { zone, country, address, capacityTenants },
+        ],
+      ),
+    ),
+  };
+}
+
+/** How a host is reached over SSH: its own key pinned, ours a secret. */
+function connection(
+  address: string,
+  ssh: SshSettings,
+  setting: string,
+  secrets: SecretSource,
+): command.types.input.remote.ConnectionArgs {
+  return {
+    host: address,
+    port: ssh.port,
+    user: ssh.user,
+    hostKey: ssh.hostKey,
+    privateKey: pulumi.secret(`${secrets.read(ssh.privateKey, `${setting}.privateKey`)}\n`),
+    dialErrorLimit: 5,
+  };
+}

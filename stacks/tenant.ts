@@ -1,0 +1,84 @@
+import { Tenant } from "../components/tenant.ts";
+import type { FleetSettings, Placement, TenantSettings } from "../model/settings.ts";
+import { sshAuthority } from "../model/ssh-certificate.ts";
+import { tenantNames } from "../model/tenant-name.ts";
+import { machineProviders } from "./providers.ts";
+import type { SecretSource } from "./secret-source.ts";
+
+/** What a tenant's stack tells: nothing secret. */
+export interface TenantOutputs {
+  readonly url: string;
+  /** Address that the tenant's host must resolve to. */
+  readonly ingressAddress: string;
+  readonly namespace: string;
+  readonly database: string;
+  readonly location: string;
+  readonly zone: string;
+  readonly plan: string;
+  readonly backupStore: string;
+  /** In cron's words, UTC. */
+  readonly backupSchedule: string;
+  readonly suspended: boolean;
+}
+
+/**
+ * One tenant: what is deployed, locked and destroyed as one stack.
+ *
+ * @throws Refusal `SECRET_MISSING`, `ROOT_KEY` or `AUTHORITY_KEY`, before anything is registered.
+ */
+export function deployTenant(
+  fleet: FleetSettings,
+  settings: TenantSettings,
+  placement: Placement,
+  secrets: SecretSource,
+): TenantOutputs {
+  const { locationName, location, storeName, store } = placement;
+  const setting = `fluxbilling:fleet.locations.${locationName}`;
+  const storeSetting = `fluxbilling:fleet.backupStores.${storeName}.authority`;
+  const rootKey = secrets.rootKey(fleet);
+  const authority = sshAuthority(secrets.read(store.authority, storeSetting), storeSetting);
+  const databaseCaCertificate = secrets
+    .readPublic(location.postgres.caFile, `${setting}.postgres.caFile`)
+    .toString("utf8");
+  const providers = machineProviders(locationName, setting, location, secrets);
+
+  const tenant = new Tenant(
+    settings.name,
+    {
+      settings,
+      locationName,
+      locationZone: location.zone,
+      storeName,
+      storeZone: store.zone,
+      store: {
+        endpoint: { address: store.address, port: store.ssh.port },
+        hostKey: store.ssh.hostKey,
+        user: store.user,
+        path: store.path,
+        authority,
+        sourceAddresses: location.egressAddresses ?? [location.address],
+      },
+      database: { address: location.address, port: location.postgres.port },
+      databaseCaCertificate,
+      storageClass: location.kubernetes.storageClass,
+      certificates: location.certificates,
+      tenantDomain: fleet.tenantDomain,
+      images: fleet.images,
+      rootKey,
+      protectData: fleet.protectData,
+    },
+    { providers },
+  );
+  return {
+    url: `https://${tenant.host}`,
+    ingressAddress: location.address,
+    namespace: tenant.namespaceName,
+    database: tenantNames(settings.name).database,
+    location: locationName,
+    zone: settings.zone,
+    plan: settings.plan,
+    backupStore: storeName,
+    backupSchedule: tenant.backupSchedule,
+    suspended: settings.suspended,
+  };
+}

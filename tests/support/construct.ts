@@ -1,0 +1,135 @@
+import * as pulumi from "@pulumi/pulumi";
+
+/** A resource as the program registered it, secrets opened. */
+export interface Registered {
+  readonly type: string;
+  readonly name: string;
+  /** The inputs, with secrets opened. */
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- inputs differ by type, and a test names the one it means
+  readonly inputs: any;
+  /** Paths of the inputs that are marked secret, such as `stringData`. */
+  readonly secretInputs: readonly string[];
+  /** The provider that was given: its URN and id. @default "" */
+  readonly provider: string;
+}
+
+const SECRET_MARK = "4dabf18193072939515e22adb298388d";
+const SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270";
+
+/**
+ * What the engine would answer beside the inputs, by type. A type that is not here fails the test:
+ * an unforeseen resource must not pass unseen.
+ */
+const OUTPUTS: Readonly<Record<string, (name: string) => Record<string, unknown>>> = {
+  "random:index/randomPassword:RandomPassword": (name) => ({ result: `password-of-${name}` }),
+  "random:index/randomBytes:RandomBytes": (name) => ({
+    base64: Buffer.from(`bytes-of-${name}`).toString("base64"),
+  }),
+  "tls:index/privateKey:PrivateKey": (name) => ({
+    privateKeyPem: `private-pem-of-${name}`,
+    privateKeyOpenssh: `private-openssh-of-${name}`,
+    publicKeyOpenssh: TEST_PUBLIC_KEY,
+  }),
+  "tls:index/certRequest:CertRequest": (name) => ({ certRequestPem: `request-of-${name}` }),
+  "tls:index/selfSignedCert:SelfSignedCert": (name) => ({ certPem: `certificate-of-${name}` }),
+  "tls:index/locallySignedCert:LocallySignedCert": (name) => ({
+    certPem: `certificate-of-${name}`,
+  }),
+};
+
+const ECHOED = [
+  "kubernetes:",
+  "postgresql:",
+  "command:remote:",
+  "pulumi:providers:kubernetes",
+  "pulumi:providers:postgresql",
+];
+
+/** The public key of every mocked SSH key: thirty-two bytes of 7. */
+export const TEST_PUBLIC_KEY =
+  "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+
+/**
+ * Builds a program on mocks and answers what it registered, components included.
+ *
+ * Proves what we ask for, not what the engine and the providers make of it.
+ *
+ * @throws Error When a type has no mock, two resources share a type and name, or an invoke is made.
+ */
+export async function construct(build: () => void): Promise<readonly Registered[]> {
+  const registered: Registered[] = [];
+  const faults: string[] = [];
+  await pulumi.runtime.setMocks(
+    {
+      newResource: ({ type, name, inputs, provider, id }) => {
+        if (type === "pulumi:pulumi:Stack") {
+          return { id: name, state: {} };
+        }
+        const outputs = OUTPUTS[type];
+        const component = type.startsWith("fluxbilling:");
+        if (
+          outputs === undefined &&
+          !component &&
+          !ECHOED.some((prefix) => type.startsWith(prefix))
+        ) {
+          faults.push(`${type} "${name}" has no mock`);
+        }
+        if (registered.some((other) => other.type === type && other.name === name)) {
+          faults.push(`${type} "${name}" is registered twice`);
+        }
+        const secretInputs: string[] = [];
+        const opened = open(inputs, "", secretInputs) as Record<string, unknown>;
+        registered.push({ type, name, inputs: opened, secretInputs, provider: provider ?? "" });
+        return { id: id ?? `${name}-id`, state: { ...opened, ...outputs?.(name) } };
+      },
+      call: ({ token }) => {
+        faults.push(`${token} has no mock`);
+        return {};
+      },
+    },
+    "fluxbilling",
+    "test",
+    false,
+  );
+  await pulumi.runtime.runInPulumiStack(async () => {
+    build();
+    return Promise.resolve({});
+  });
+  await pulumi.runtime.disconnect();
+  if (faults.length > 0) {
+    throw new Error(faults.join("\n"));
+  }
+  return registered;
+}
+
+/** The inputs of the resources of one type, by name. */
+export function inputsOf(
+  resources: readonly Registered[],
+  type: string,
+): Readonly<Record<string, Registered["inputs"]>> {
+  return Object.fromEntries(
+    resources
+      .filter((resource) => resource.type === type)
+      .map((resource) => [resource.name, resource.inputs]),
+  );
+}
+
+function open(value: unknown, path: string, secrets: string[]): unknown {
+  if (Array.isArray(value)) {
+    return value.map((item, index) => open(item, `${path}[${index}]`, secrets));
+  }
+  if (typeof value !== "object" || value === null || value instanceof pulumi.asset.Asset) {
+    return value;
+  }
+  const record = value as Record<string, unknown>;
+  if (record[SECRET_MARK] === SECRET_VALUE) {
+    secrets.push(path);
+    return open(record["value"], path, []);
+  }
+  return Object.fromEntries(
+    Object.entries(record).map(([key, item]) => [
+      key,
+      open(item, path === "" ? key : `${path}.${key}`, secrets),
+    ]),
+  );
+}
