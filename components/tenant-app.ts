@@ -21,6 +21,7 @@ export interface TenantAppArgs {
   readonly namespace: k8s.core.v1.Namespace;
   readonly namespaceName: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly locationName: string;
   /** Image by digest. */
   readonly image: string;
   /** Host under which the tenant is reached. */
@@ -151,6 +152,8 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
         ports: [{ name: "http", containerPort: APP_PORT, protocol: "TCP" }],
         env: [
           { name: "TENANT", value: args.tenant },
+          { name: "PLAN", value: args.plan },
+          { name: "LOCATION", value: args.locationName },
           { name: "PUBLIC_URL", value: `https://${args.host}` },
           { name: "DATABASE_HOST", value: args.database.address },
           { name: "DATABASE_PORT", value: String(args.database.port) },

@@ -130,6 +130,7 @@ export class Tenant extends pulumi.ComponentResource {
         ...common,
         tenant: settings.name,
         plan: settings.plan,
+        locationName: args.locationName,
         image: args.images.tenantApp,
         host: this.host,
         storageClass: args.storageClass,

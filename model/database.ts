@@ -12,3 +12,5 @@ export const READ_ALL_ROLE = "pg_read_all_data";
 export const CONTROL_PLANE_OWNER_ROLE = "fluxbilling_control_plane_owner";
 /** Login of the control plane. */
 export const CONTROL_PLANE_APP_ROLE = "fluxbilling_control_plane_app";
+/** Login with which a standby copies the master; the one role that may replicate. */
+export const REPLICA_ROLE = "fluxbilling_replica";

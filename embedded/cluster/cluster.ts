@@ -4,21 +4,15 @@ import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mustRun } from "../machines/command.ts";
 import { inNamespace } from "../machines/lan.ts";
-import { CACHE, DOMAIN, INSIDE, machineFolder, serviceLog } from "../machines/layout.ts";
+import { DOMAIN, machineFolder, serviceLog } from "../machines/layout.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
-import { onMachine } from "../machines/machine.ts";
-import { MachineError } from "../machines/machine-error.ts";
 import type { Readiness } from "../machines/readiness.ts";
 import type { Service } from "../machines/service.ts";
 import { API_PORT, clusterKeyPair, ensureClusterKeys } from "./cluster-keys.ts";
+import { SANDBOX_IMAGE, imagesFingerprint } from "./image-store.ts";
 import { prepareClusterServices } from "./cluster-services.ts";
 
-const IMAGES = join(CACHE, "images");
 const ADDONS = join(import.meta.dirname, "..", "addons");
-const SANDBOX_IMAGE = "registry.flux.test/fluxbilling/pause:embedded";
-/** Images that the first pods of a cluster need, in the order in which they need them. */
-const FIRST_IMAGES = ["pause", "coredns", "local-path-provisioner", "traefik"];
-
 function keysOf(machine: MachinePlan): string {
   return join(machineFolder(machine.name), "etc", "kubernetes");
 }
@@ -33,12 +27,6 @@ export async function prepareCluster(
   machine: MachinePlan,
   cluster: ClusterPlan,
 ): Promise<readonly Service[]> {
-  if (!existsSync(join(IMAGES, "pause.tar"))) {
-    throw new MachineError(`Image "pause": must be built, got no ${join(IMAGES, "pause.tar")}.`, {
-      step: `prepare the cluster of ${machine.name}`,
-      wayOut: 'Run "npm start", which builds the images first.',
-    });
-  }
   await ensureClusterKeys(machine, cluster, keysOf(machine));
   return prepareClusterServices(machine, cluster, keysOf(machine), SANDBOX_IMAGE);
 }
@@ -72,44 +60,6 @@ export function clusterReadiness(machine: MachinePlan, since: Date): readonly Re
       logFile: serviceLog(machine.name, "kubelet"),
     },
   ];
-}
-
-/** Gives a machine's containerd the images of the cache that it has not got in their present form. */
-export async function importImages(machine: MachinePlan): Promise<void> {
-  const noteFile = join(machineFolder(machine.name), "images.json");
-  const imported: Record<string, string> = existsSync(noteFile)
-    ? (JSON.parse(await readFile(noteFile, "utf8")) as Record<string, string>)
-    : {};
-  const names = (await readdir(IMAGES))
-    .filter((file) => file.endsWith(".tar"))
-    .map((file) => file.slice(0, -".tar".length))
-    .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
-  const changed: string[] = [];
-  for (const name of names) {
-    const facts = JSON.parse(await readFile(join(IMAGES, `${name}.json`), "utf8")) as {
-      digest: string;
-    };
-    if (imported[name] === facts.digest) continue;
-    changed.push(name);
-    imported[name] = facts.digest;
-  }
-  if (changed.length === 0) return;
-  await mustRun(
-    `import the images of ${machine.name}`,
-    onMachine(machine.name, [
-      ...["sh", "-euc"],
-      `until [ -S /run/containerd/containerd.sock ]; do sleep 0.05; done
-for name; do ctr -n k8s.io images import ${INSIDE}/images/$name.tar; done`,
-      ...["sh", ...changed],
-    ]),
-    { timeoutSeconds: 120 },
-  );
-  await writeFile(noteFile, `${JSON.stringify(imported, undefined, 2)}\n`);
-}
-
-function rank(image: string): number {
-  const place = FIRST_IMAGES.indexOf(image);
-  return place === -1 ? FIRST_IMAGES.length : place;
 }
 
 /** What the add-ons are told about the cluster that they are put into. */
@@ -160,8 +110,5 @@ async function addonsFingerprint(): Promise<string> {
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   for (const file of files) hash.update(file).update(await readFile(file));
-  for (const image of (await readdir(IMAGES)).filter((file) => file.endsWith(".json")).sort()) {
-    hash.update(await readFile(join(IMAGES, image)));
-  }
-  return hash.digest("hex");
+  return hash.update(await imagesFingerprint()).digest("hex");
 }

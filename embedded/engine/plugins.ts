@@ -72,52 +72,86 @@ interface BuildRecord {
  *
  * May run in several processes at once: a plugin appears whole, by one rename, or not at all.
  *
- * @param names the provider plugins wanted @default all of PROVIDERS
+ * @param names the provider plugins wanted
+ * @param home the PULUMI_HOME to put them in
  * @throws PlatformError when a plugin's sources do not build
  */
 export async function installPlugins(
   names: readonly string[] = PROVIDERS,
+  home: string = PULUMI_HOME,
 ): Promise<InstalledPlugin[]> {
   await Promise.all([
-    mkdir(join(PULUMI_HOME, "plugins"), { recursive: true }),
+    mkdir(join(home, "plugins"), { recursive: true }),
     mkdir(BUILDS, { recursive: true }),
     mkdir(BIN, { recursive: true }),
   ]);
   await hideCacheFromOfficialHost();
   const host = await installLanguageHost();
-  const plugins = await Promise.all(
-    names.map(async (name) => ({ name, version: await packageVersion(name) })),
-  );
+  const plugins = await Promise.all(names.map((name) => providerPlugin(name, home)));
 
   const absent = [];
   for (const plugin of plugins) {
-    if (!(await isOfficialInstalled(plugin)) && !(await linkOfficial(plugin))) absent.push(plugin);
+    if (!isOfficialInstalled(plugin) && !(await linkOfficial(plugin))) absent.push(plugin);
   }
   const embedded = new Set(await stillAbsent(absent));
   return [
     host,
     ...(await Promise.all(
       plugins.map(async (plugin): Promise<InstalledPlugin> => {
-        const folder = pluginFolder(plugin);
         if (embedded.has(plugin)) await installEmbedded(plugin);
-        return {
-          ...plugin,
-          kind: "resource",
-          origin: embedded.has(plugin) ? "embedded" : "official",
-          folder,
-        };
+        const { name, version, folder } = plugin;
+        const origin = embedded.has(plugin) ? "embedded" : "official";
+        return { name, kind: "resource", version, origin, folder };
       }),
     )),
   ];
 }
 
+/** A plugin as `npm run doctor` finds it; without a folder it is not there. */
+export type FoundPlugin = Pick<InstalledPlugin, "name" | "kind" | "version"> & {
+  readonly origin: InstalledPlugin["origin"] | "missing";
+  readonly folder?: string;
+};
+
+/** The language host and the provider plugins, as they are. Reads only. */
+export async function installedPlugins(
+  names: readonly string[] = PROVIDERS,
+  home: string = PULUMI_HOME,
+): Promise<FoundPlugin[]> {
+  const version = await packageVersion("pulumi");
+  const hosts = existsSync(PULUMI_BIN) ? realpathSync(PULUMI_BIN) : undefined;
+  const host =
+    hosts === undefined || !existsSync(join(hosts, LANGUAGE_HOST))
+      ? ({ origin: "missing" } as const)
+      : ({ origin: hosts === realpathSync(BIN) ? "embedded" : "official", folder: hosts } as const);
+  return [
+    { name: "nodejs", kind: "language", version, ...host },
+    ...(await Promise.all(
+      names.map(async (name): Promise<FoundPlugin> => {
+        const plugin = await providerPlugin(name, home);
+        const found = { name, kind: "resource", version: plugin.version } as const;
+        if (!existsSync(join(plugin.folder, `pulumi-resource-${name}`))) {
+          return { ...found, origin: "missing" };
+        }
+        const origin = isOfficialInstalled(plugin) ? "official" : "embedded";
+        return { ...found, origin, folder: plugin.folder };
+      }),
+    )),
+  ];
+}
+
+async function providerPlugin(name: string, home: string): Promise<Plugin> {
+  const version = await packageVersion(name);
+  const folder = join(home, "plugins", `resource-${name}-v${version}`);
+  return { name, version, folder, home };
+}
+
+/** A provider plugin and its place below a PULUMI_HOME. */
 interface Plugin {
   readonly name: string;
   readonly version: string;
-}
-
-function pluginFolder({ name, version }: Plugin): string {
-  return join(PULUMI_HOME, "plugins", `resource-${name}-v${version}`);
+  readonly folder: string;
+  readonly home: string;
 }
 
 async function packageVersion(name: string): Promise<string> {
@@ -179,10 +213,9 @@ async function link(target: string, path: string): Promise<void> {
   await rename(unfinished, path);
 }
 
-async function isOfficialInstalled(plugin: Plugin): Promise<boolean> {
-  const folder = pluginFolder(plugin);
+function isOfficialInstalled({ name, folder }: Plugin): boolean {
   return (
-    existsSync(join(folder, `pulumi-resource-${plugin.name}`)) &&
+    existsSync(join(folder, `pulumi-resource-${name}`)) &&
     !existsSync(join(folder, BUILD_RECORD)) &&
     !existsSync(`${folder}.partial`)
   );
@@ -194,7 +227,7 @@ async function isOfficialInstalled(plugin: Plugin): Promise<boolean> {
  */
 async function linkOfficial(plugin: Plugin): Promise<boolean> {
   for (const home of [process.env["PULUMI_HOME"], join(homedir(), ".pulumi")]) {
-    if (home === undefined || home === "" || home === PULUMI_HOME) continue;
+    if (home === undefined || home === "" || home === plugin.home) continue;
     const source = join(home, "plugins", `resource-${plugin.name}-v${plugin.version}`);
     if (!existsSync(join(source, `pulumi-resource-${plugin.name}`))) continue;
     if (existsSync(`${source}.partial`)) continue;
@@ -203,7 +236,7 @@ async function linkOfficial(plugin: Plugin): Promise<boolean> {
     for (const entry of await readdir(source)) {
       await symlink(join(source, entry), join(unfinished, entry));
     }
-    await putInPlace(unfinished, pluginFolder(plugin));
+    await putInPlace(unfinished, plugin.folder);
     return true;
   }
   return false;
@@ -248,7 +281,7 @@ async function rememberedNames(): Promise<readonly string[]> {
  * @returns why it could not be had; undefined when it is there
  */
 async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string | undefined> {
-  const folder = pluginFolder(plugin);
+  const { folder } = plugin;
   const aside = join(BUILDS, `${plugin.name}.${randomUUID()}`);
   // The CLI takes any plugin of this version for installed, an embedded one too.
   const hadEmbedded = existsSync(folder);
@@ -260,7 +293,7 @@ async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string |
       {
         env: {
           ...process.env,
-          PULUMI_HOME,
+          PULUMI_HOME: plugin.home,
           PULUMI_SKIP_UPDATE_CHECK: "true",
           PULUMI_BACKEND_URL: `file://${BUILDS}`,
         },
@@ -282,7 +315,7 @@ async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string |
         );
     });
   });
-  if (outcome === undefined && (await isOfficialInstalled(plugin))) {
+  if (outcome === undefined && isOfficialInstalled(plugin)) {
     await rm(aside, { recursive: true, force: true });
     return undefined;
   }
@@ -294,9 +327,8 @@ async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string |
 }
 
 async function installEmbedded(plugin: Plugin): Promise<void> {
-  const folder = pluginFolder(plugin);
   await buildInto(
-    folder,
+    plugin.folder,
     plugin.name,
     { main: join(SOURCES, plugin.name, "main.ts") },
     `pulumi-resource-${plugin.name}`,

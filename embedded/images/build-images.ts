@@ -1,6 +1,8 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import {
+  copyFile,
   mkdir,
   mkdtemp,
   readdir,
@@ -16,7 +18,6 @@ import { promisify } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
-import { goEnvironment } from "../toolchain/build.ts";
 import { readLastStage } from "./dockerfile.ts";
 import { type ImageEntry, writeOciArchive } from "./oci-archive.ts";
 
@@ -27,7 +28,13 @@ const REGISTRY = "registry.flux.test/fluxbilling";
 /** Beside the digest, for a person's eyes and for containerd's sandbox setting; nothing else names images by it. */
 const TAG = "embedded";
 
+const RECEIVER = "receive";
+const TRAEFIK_DEFINITIONS = "traefik-definitions.yml";
+
 const BUILDS_AT_ONCE = 2;
+const TRAEFIK_MODULE = "github.com/traefik/traefik/v3";
+const TRAEFIK_DEFINITIONS_IN_MODULE =
+  "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml";
 const PG_DUMP = "/usr/lib/postgresql/15/bin/pg_dump";
 const BUSYBOX = "/bin/busybox";
 
@@ -38,11 +45,11 @@ export type ImageName =
 /** One image as it lies in the cache. */
 export interface ImageFacts {
   readonly name: ImageName;
-  /** How a pod names it, by digest: `registry.flux.test/fluxbilling/pause@sha256:…`. */
+  /** The repository, `registry.flux.test/fluxbilling/pause`; a pod names the image `<reference>@<digest>`. */
   readonly reference: string;
   /** The manifest's digest, `sha256:…`. */
   readonly digest: string;
-  /** Archive for `ctr -n k8s.io images import`, which creates `reference` and the repository's tag `embedded`. */
+  /** Archive for `ctr -n k8s.io images import`, which creates `<reference>@<digest>` and `<reference>:embedded`. */
   readonly tarFile: string;
   readonly sizeBytes: number;
 }
@@ -60,6 +67,11 @@ export interface BuildImagesOptions {
 }
 
 interface ImageSource {
+  /** Files that the platform wants beside the archive, by name there: what each is copied from. */
+  readonly besides?: (
+    context: Context,
+    scratch: string,
+  ) => Promise<{ readonly [fileName: string]: string }>;
   /** What the files are made of, apart from the image's own folder: changes make a new image. */
   readonly inputs: (context: Context) => Promise<readonly string[]>;
   /** The files of the layer; `scratch` is a folder to build in. */
@@ -74,6 +86,7 @@ interface Context {
 
 const IMAGES: { readonly [name in ImageName]: ImageSource } = {
   backup: {
+    besides: (_context, scratch) => Promise.resolve({ [RECEIVER]: join(scratch, "receive") }),
     inputs: async (context) => [
       await goVersion(),
       ...(await hashes(await pgDumpFiles(context.name))),
@@ -125,11 +138,20 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/tenant-app"),
   },
-  traefik: toolImage("traefik"),
+  traefik: {
+    ...toolImage("traefik"),
+    besides: async (context) => ({ [TRAEFIK_DEFINITIONS]: await traefikDefinitions(context.name) }),
+  },
 };
 
 const INSTALL_BUSYBOX = 'Run "apt-get install busybox-static"';
 const INSTALL_PG_DUMP = 'Run "apt-get install postgresql-client-15"';
+
+/** The store's end of a backup, a static program, as made together with the image `backup`. */
+export const RECEIVER_FILE = join(CACHE, "images", RECEIVER);
+
+/** The custom resource definitions of exactly the Traefik that is in its image, as YAML documents. */
+export const TRAEFIK_DEFINITIONS_FILE = join(CACHE, "images", TRAEFIK_DEFINITIONS);
 
 /** Every image's name. */
 export const IMAGE_NAMES = Object.keys(IMAGES) as readonly ImageName[];
@@ -161,6 +183,29 @@ export async function buildImages(options: BuildImagesOptions = {}): Promise<Ima
   });
 }
 
+/**
+ * Where the images are as they were made last; makes none, so it needs neither Go nor a network.
+ *
+ * @throws PlatformError when one was never made
+ */
+export async function readImages(
+  targetFolder = join(CACHE, "images"),
+): Promise<{ readonly [name in ImageName]: ImageFacts }> {
+  const facts = await Promise.all(
+    IMAGE_NAMES.map(async (name) => {
+      const tarFile = join(targetFolder, `${name}.tar`);
+      const record = await readRecord(join(targetFolder, `${name}.json`), tarFile);
+      if (record === undefined) {
+        throw new PlatformError(
+          `Image "${name}": must be built, got no whole ${shown(tarFile)}. Run "npm start", which builds it.`,
+        );
+      }
+      return [name, factsOf(name, tarFile, record)] as const;
+    }),
+  );
+  return Object.fromEntries(facts) as { [name in ImageName]: ImageFacts };
+}
+
 async function imageOf(
   context: Context,
   targetFolder: string,
@@ -172,7 +217,10 @@ async function imageOf(
   const recordFile = join(targetFolder, `${context.name}.json`);
   const key = await keyOf(context, await source.inputs(context));
   const record = await readRecord(recordFile, tarFile);
-  if (record?.key === key) return factsOf(context.name, tarFile, record);
+  const isThere = (fileName: string): boolean => existsSync(join(targetFolder, fileName));
+  if (record?.key === key && record.besides.every(isThere)) {
+    return factsOf(context.name, tarFile, record);
+  }
 
   const scratch = await mkdtemp(join(targetFolder, `.${context.name}-`));
   try {
@@ -180,10 +228,11 @@ async function imageOf(
       context.name,
       await readFile(join(context.folder, "Dockerfile"), "utf8"),
     );
+    const entries = await source.files(context, scratch);
     const unfinished = join(scratch, "image.tar");
     const digest = await writeOciArchive(unfinished, {
       config,
-      entries: withParents(await source.files(context, scratch)),
+      entries: withParents(entries),
       architecture: architecture(),
       repository: `${REGISTRY}/${context.name}`,
       tag: TAG,
@@ -191,8 +240,17 @@ async function imageOf(
     const { size: sizeBytes } = await stat(unfinished);
     // The record goes first and comes last: a tar without its record is made again.
     await rm(recordFile, { force: true });
+    const besides = (await source.besides?.(context, scratch)) ?? {};
+    for (const [fileName, file] of Object.entries(besides)) {
+      const copy = join(scratch, "beside");
+      await copyFile(file, copy);
+      await rename(copy, join(targetFolder, fileName));
+    }
     await rename(unfinished, tarFile);
-    await writeFile(join(scratch, "record"), JSON.stringify({ key, digest, sizeBytes }));
+    await writeFile(
+      join(scratch, "record"),
+      JSON.stringify({ key, digest, sizeBytes, besides: Object.keys(besides) }),
+    );
     await rename(join(scratch, "record"), recordFile);
     const facts = factsOf(context.name, tarFile, { digest, sizeBytes });
     built(facts, (performance.now() - startedAt) / 1000);
@@ -206,6 +264,7 @@ interface ImageRecord {
   readonly key: string;
   readonly digest: string;
   readonly sizeBytes: number;
+  readonly besides: readonly string[];
 }
 
 async function readRecord(recordFile: string, tarFile: string): Promise<ImageRecord | undefined> {
@@ -223,7 +282,7 @@ function factsOf(
   tarFile: string,
   { digest, sizeBytes }: Pick<ImageRecord, "digest" | "sizeBytes">,
 ): ImageFacts {
-  return { name, reference: `${REGISTRY}/${name}@${digest}`, digest, tarFile, sizeBytes };
+  return { name, reference: `${REGISTRY}/${name}`, digest, tarFile, sizeBytes };
 }
 
 /** Hash of all that decides what comes out: this builder, the image's folder but for its tests, the inputs. */
@@ -290,6 +349,36 @@ async function goProgram(
   return [executable(path, { file })];
 }
 
+/** The file out of Traefik's pinned module; Go checks the module against its sum. */
+async function traefikDefinitions(name: ImageName): Promise<string> {
+  const folder = join(ROOT, "embedded", "toolchain", "traefik");
+  const args = ["mod", "download", "-json", TRAEFIK_MODULE];
+  let output: string;
+  try {
+    output = (await run("go", args, { cwd: folder, env: goEnvironment() })).stdout;
+  } catch (error) {
+    throw new PlatformError(
+      `Image "${name}": its Go module must be had, got a failed download. ` +
+        `Run "go ${args.join(" ")}" in ${shown(folder)} to see why.`,
+      { cause: error },
+    );
+  }
+  return join((JSON.parse(output) as { Dir: string }).Dir, TRAEFIK_DEFINITIONS_IN_MODULE);
+}
+
+/** Caches inside the checkout, shared with the toolchain's builds; the installed Go and no other; nothing of C. */
+function goEnvironment(): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    GOPATH: join(CACHE, "go"),
+    GOCACHE: join(CACHE, "go", "build"),
+    GOFLAGS: "-modcacherw",
+    GOTOOLCHAIN: "local",
+    GOWORK: "off",
+    CGO_ENABLED: "0",
+  };
+}
+
 async function goVersion(): Promise<string> {
   return (await run("go", ["env", "GOVERSION"], { env: goEnvironment() })).stdout.trim();
 }
@@ -316,11 +405,14 @@ async function needed(name: ImageName, file: string, wayOut: string): Promise<st
     return await realpath(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    const shown = file.startsWith(ROOT) ? relative(ROOT, file) : file;
     throw new PlatformError(
-      `Image "${name}": what goes into it must be there, got no file ${shown}. ${wayOut}.`,
+      `Image "${name}": what goes into it must be there, got no file ${shown(file)}. ${wayOut}.`,
     );
   }
+}
+
+function shown(file: string): string {
+  return file.startsWith(ROOT) ? relative(ROOT, file) : file;
 }
 
 async function hashes(files: readonly string[]): Promise<string[]> {

@@ -61,7 +61,7 @@ export async function mustRun(
   argv: readonly string[],
   options: CommandOptions = {},
 ): Promise<string> {
-  const command = argv.join(" ");
+  const command = shown(argv);
   let result: CommandResult;
   try {
     result = await runCommand(argv, options);
@@ -95,6 +95,12 @@ export function wayOutOf(words: string): string {
     return "Run as root with the capabilities for namespaces and mounts, then start again.";
   }
   return "Stop the platform and start it again; if it persists, the log tells more.";
+}
+
+/** A command line short enough for a sentence: of a script only its beginning. */
+function shown(argv: readonly string[]): string {
+  const line = argv.join(" ").replaceAll(/\s+/g, " ");
+  return line.length <= 160 ? line : `${line.slice(0, 160)}…`;
 }
 
 function reason(cause: unknown): string {

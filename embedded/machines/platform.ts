@@ -4,10 +4,10 @@ import { join } from "node:path";
 import {
   clusterReadiness,
   ensureAddons,
-  importImages,
   kubeconfigFileOf,
   prepareCluster,
 } from "../cluster/cluster.ts";
+import { copyImages, ensureImageTemplate, importImages } from "../cluster/image-store.ts";
 import { ensureAuthority } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
@@ -129,6 +129,7 @@ export async function startPlatform(options: StartOptions = {}): Promise<Platfor
       ensureSshKey(),
       ensureAuthority(AUTHORITY, "FluxBilling embedded platform"),
       ensurePostgresTemplate(),
+      ensureImageTemplate(),
       ensureLan(),
     ]);
     await Promise.all(MACHINES.map((machine) => bring(machine, onProgress)));
@@ -219,7 +220,10 @@ async function bring(
   } else {
     await prepareNoPostgres(join(folder, "data"));
   }
-  if (cluster !== undefined) services.push(...(await prepareCluster(machine, cluster)));
+  if (cluster !== undefined) {
+    await copyImages(machine, await ensureImageTemplate());
+    services.push(...(await prepareCluster(machine, cluster)));
+  }
   onProgress(name, "prepared");
   const since = new Date();
   const started = await bootMachine(machine, services);

@@ -1,5 +1,6 @@
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { Pod } from "./ruleset.ts";
 
 interface CachedResult {
   readonly ifName?: string;
@@ -8,22 +9,34 @@ interface CachedResult {
 }
 
 /**
- * The address of every pod whose network is set up on this node, by the pod's uid, as libcni wrote it down.
+ * The pods under the addresses that their networks on this node have, as libcni wrote them down, and under the ones
+ * that the API server reports where libcni wrote nothing.
  *
  * The kubelet reports an address a second or two after the pod's first process runs. libcni writes it before that
- * process starts, so that a pod does not begin its life cut off.
+ * process starts, so that a pod does not begin its life cut off. And after a machine's restart the API server still
+ * reports the addresses of before: one that another pod has now is taken off.
  *
  * @param folder libcni's folder of results, usually `/var/lib/cni/results`
  */
-export function cniAddresses(folder: string): ReadonlyMap<string, string> {
-  const results = readdirSync(folder).flatMap((name) => {
-    const file = join(folder, name);
-    const result = readResult(file);
-    return result === undefined ? [] : [result];
+export function withCniAddresses(pods: readonly Pod[], folder: string): readonly Pod[] {
+  const results = readdirSync(folder).flatMap((name) => readResult(join(folder, name)) ?? []);
+  // A pod whose sandbox was made anew has two results until the old one is cleared away, and a result that nobody
+  // cleared away can name an address that was given out again: the younger holds.
+  const addressByUid = new Map<string, string>();
+  const uidByAddress = new Map<string, string>();
+  for (const { uid, address } of results.toSorted((a, b) => a.writtenAtMs - b.writtenAtMs)) {
+    addressByUid.set(uid, address);
+    uidByAddress.set(address, uid);
+  }
+  return pods.map((pod) => {
+    const uid = pod.metadata.uid ?? "";
+    const address = addressByUid.get(uid) ?? pod.status?.podIP;
+    if (address === undefined) return pod;
+    const holder = uidByAddress.get(address) ?? uid;
+    const { podIP: reported, ...status } = pod.status ?? {};
+    if (holder === uid) return { ...pod, status: { ...status, podIP: address } };
+    return reported === undefined ? pod : { ...pod, status };
   });
-  // A pod whose sandbox was made anew has two results until the old one is cleared away: the younger holds.
-  results.sort((a, b) => a.writtenAtMs - b.writtenAtMs);
-  return new Map(results.map(({ uid, address }) => [uid, address]));
 }
 
 function readResult(

@@ -3,7 +3,7 @@ import { mkdirSync, watch } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { KubeConfig } from "@kubernetes/client-node";
-import { cniAddresses } from "./cni-addresses.ts";
+import { withCniAddresses } from "./cni-addresses.ts";
 import { cidrRange } from "./ipv4-ranges.ts";
 import { ResourceMirror } from "./resource-mirror.ts";
 import { TABLE, rulesetFor } from "./ruleset.ts";
@@ -127,10 +127,9 @@ async function enforce(settings: Settings, signal: AbortSignal): Promise<void> {
     }
     try {
       const begunAt = performance.now();
-      const addresses = cniAddresses(settings.cniResults);
       const ruleset = rulesetFor({
         namespaces: namespaces.objects,
-        pods: pods.objects.map((pod) => withAddress(pod, addresses)),
+        pods: withCniAddresses(pods.objects, settings.cniResults),
         policies: policies.objects,
         podCidr: settings.podCidr,
       });
@@ -146,12 +145,6 @@ async function enforce(settings: Settings, signal: AbortSignal): Promise<void> {
       setTimeout(changed, RETRY_MS);
     }
   }
-}
-
-/** The pod under the address that its sandbox has now, where that is known. */
-function withAddress(pod: Pod, addresses: ReadonlyMap<string, string>): Pod {
-  const podIP = addresses.get(pod.metadata.uid ?? "");
-  return podIP === undefined ? pod : { ...pod, status: { ...pod.status, podIP } };
 }
 
 function messageOf(error: unknown): string {

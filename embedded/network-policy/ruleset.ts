@@ -1,5 +1,4 @@
 import {
-  ALL_ADDRESSES,
   addressNumber,
   addressRangeText,
   addressText,

@@ -25,7 +25,7 @@ const (
 	sealFormat   = 1
 	sealedHeader = 1 + 4
 
-	keyFilePrefix = "key-"
+	keyFilePrefix = "settings-"
 	activeFile    = "active"
 )
 
@@ -34,7 +34,7 @@ var ErrNotOurs = errors.New("the value must be sealed with this tenant's key for
 
 // Keyring holds the tenant's field keys by version.
 //
-// Its folder has a file "key-<version>" for each key (32 bytes: raw, hexadecimal or base64) and a file
+// Its folder has a file "settings-<version>" for each key (32 bytes: raw, hexadecimal or base64) and a file
 // "active" with the version that new values are sealed with.
 type Keyring struct {
 	active uint32

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -136,13 +135,16 @@ func (s *Server) counted(next http.HandlerFunc) http.Handler {
 	})
 }
 
-// operator lets in who shows the token. Hashes are compared, so that neither length nor content shows in the time.
+// operator lets in who shows the token.
 func (s *Server) operator(next http.HandlerFunc) http.HandlerFunc {
-	wanted := sha256.Sum256(s.settings.adminToken)
 	return func(response http.ResponseWriter, request *http.Request) {
+		secrets, err := ReadSecrets(s.settings.ContractFolder)
+		if err != nil {
+			s.fail(response, request, err)
+			return
+		}
 		token, ok := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
-		given := sha256.Sum256([]byte(token))
-		if !ok || subtle.ConstantTimeCompare(given[:], wanted[:]) != 1 {
+		if !ok || !secrets.isOperator(token) {
 			response.Header().Set("WWW-Authenticate", "Bearer")
 			problem{"auth", http.StatusUnauthorized, "This route must be called with the operator's bearer token."}.write(response)
 			return
@@ -157,7 +159,7 @@ func (s *Server) ready(response http.ResponseWriter, request *http.Request) {
 	err := s.notReady(ctx)
 	if err != nil {
 		s.log.Warn("not ready", "reason", err.Error())
-		problem{"capacity", http.StatusServiceUnavailable, "The application must reach its database, keys and tables, got none of one of them. Its log says which."}.write(response)
+		problem{"capacity", http.StatusServiceUnavailable, "The application must have its database, tables, keys, secrets and volume, got not all of them. Its log says what is missing."}.write(response)
 		return
 	}
 	writeJSON(response, map[string]string{"status": "ready"})
@@ -167,8 +169,16 @@ func (s *Server) notReady(ctx context.Context) error {
 	if err := s.migrationError.Load(); err != nil {
 		return *err
 	}
-	if _, err := ReadKeyring(s.settings.SettingsKeysFolder); err != nil {
+	if _, err := ReadKeyring(s.settings.KeysFolder); err != nil {
 		return err
+	}
+	if _, err := ReadSecrets(s.settings.ContractFolder); err != nil {
+		return err
+	}
+	if folder := s.settings.FilesFolder; folder != "" {
+		if facts, err := os.Stat(folder); err != nil || !facts.IsDir() {
+			return fmt.Errorf("the volume must be mounted at %q, got none", folder)
+		}
 	}
 	return s.store.Ready(ctx)
 }
@@ -186,6 +196,7 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 <dt>Plan</dt><dd id="plan">{{.Plan}}</dd>
 <dt>Location</dt><dd id="location">{{.Location}}</dd>
 <dt>Rows in its own database</dt><dd id="rows">{{.Rows}}</dd>
+<dt>Address</dt><dd id="url">{{.URL}}</dd>
 <dt>Your address</dt><dd id="client">{{.Client}}</dd>
 </dl>
 </body>
@@ -198,12 +209,12 @@ func (s *Server) page(response http.ResponseWriter, request *http.Request) {
 		s.fail(response, request, err)
 		return
 	}
-	secrets, err := readSessionSecrets(s.settings.SessionFolder)
+	secrets, err := ReadSecrets(s.settings.ContractFolder)
 	if err != nil {
 		s.fail(response, request, err)
 		return
 	}
-	if session := (sessions{secrets, s.settings.SessionMaxAge, s.now}); !session.isValid(request) {
+	if session := (sessions{secrets.Session, s.settings.SessionMaxAge, s.now}); !session.isValid(request) {
 		http.SetCookie(response, session.start())
 	}
 	random := make([]byte, 16)
@@ -214,7 +225,7 @@ func (s *Server) page(response http.ResponseWriter, request *http.Request) {
 	var content bytes.Buffer
 	err = page.Execute(&content, map[string]any{
 		"Tenant": s.settings.Tenant, "Plan": s.settings.Plan, "Location": s.settings.Location,
-		"Rows": rows, "Client": s.clientAddress(request), "Nonce": nonce,
+		"URL": s.settings.PublicURL, "Rows": rows, "Client": s.clientAddress(request), "Nonce": nonce,
 	})
 	if err != nil {
 		s.fail(response, request, err)
@@ -231,7 +242,7 @@ type attestedKey struct {
 }
 
 func (s *Server) attest(response http.ResponseWriter, request *http.Request) {
-	ring, err := ReadKeyring(s.settings.SettingsKeysFolder)
+	ring, err := ReadKeyring(s.settings.KeysFolder)
 	if err != nil {
 		s.fail(response, request, err)
 		return
@@ -303,7 +314,7 @@ func (s *Server) putSetting(response http.ResponseWriter, request *http.Request)
 	if !ok {
 		return
 	}
-	ring, err := ReadKeyring(s.settings.SettingsKeysFolder)
+	ring, err := ReadKeyring(s.settings.KeysFolder)
 	if err != nil {
 		s.fail(response, request, err)
 		return
@@ -398,7 +409,7 @@ func (s *Server) reencrypt(response http.ResponseWriter, request *http.Request) 
 		}
 		batch = number
 	}
-	ring, err := ReadKeyring(s.settings.SettingsKeysFolder)
+	ring, err := ReadKeyring(s.settings.KeysFolder)
 	if err != nil {
 		s.fail(response, request, err)
 		return
@@ -426,7 +437,7 @@ func (s *Server) reencrypt(response http.ResponseWriter, request *http.Request) 
 	writeJSON(response, progress)
 }
 
-// usage signs "<unix time>.<body>" with HMAC-SHA-256 into the header Usage-Signature: "t=<unix time>,v1=<hex>".
+// usage signs "<unix time>.<body>" with HMAC-SHA-256 under the webhook secret into the header Usage-Signature: "t=<unix time>,v1=<hex>".
 func (s *Server) usage(response http.ResponseWriter, request *http.Request) {
 	now := s.now()
 	if err := s.FlushRequests(request.Context()); err != nil {
@@ -450,14 +461,19 @@ func (s *Server) usage(response http.ResponseWriter, request *http.Request) {
 		return
 	}
 	at := strconv.FormatInt(now.Unix(), 10)
-	signature := hex.EncodeToString(sign(s.settings.usageKey, at+"."+string(body)))
+	secrets, err := ReadSecrets(s.settings.ContractFolder)
+	if err != nil {
+		s.fail(response, request, err)
+		return
+	}
+	signature := hex.EncodeToString(sign(secrets.Webhook[0], at+"."+string(body)))
 	response.Header().Set("Usage-Signature", "t="+at+",v1="+signature)
 	response.Header().Set("Content-Type", "application/json")
 	response.Write(body)
 }
 
 func (s *Server) open(sealed Sealed) ([]byte, error) {
-	ring, err := ReadKeyring(s.settings.SettingsKeysFolder)
+	ring, err := ReadKeyring(s.settings.KeysFolder)
 	if err != nil {
 		return nil, err
 	}

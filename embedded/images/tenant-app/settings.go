@@ -1,20 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
-
-const minSecretBytes = 32
 
 // Settings are the tenant contract as this application was handed it; ReadSettings has checked them.
 type Settings struct {
@@ -25,14 +20,13 @@ type Settings struct {
 
 	Database DatabaseSettings
 
-	SettingsKeysFolder string
-	SessionFolder      string
-	SessionMaxAge      time.Duration
-	TwoFactorPolicy    string
-	TrustedProxies     []netip.Prefix
-
-	adminToken []byte
-	usageKey   []byte
+	PublicURL       string
+	KeysFolder      string
+	ContractFolder  string
+	FilesFolder     string
+	SessionMaxAge   time.Duration
+	TwoFactorPolicy string
+	TrustedProxies  []netip.Prefix
 }
 
 // DatabaseSettings say how to reach the tenant's own database: TLS 1.3, the server's name verified.
@@ -60,12 +54,12 @@ type DatabaseSettings struct {
 //	DATABASE_CA_FILE          default /run/secrets/database/ca.crt
 //	DATABASE_OWNER_ROLE       role that owns the tables; migrations take it on with SET ROLE; default none
 //	DATABASE_MAX_CONNECTIONS  default 4
-//	SETTINGS_KEYS_DIR         default /run/secrets/settings; see Keyring
-//	SESSION_SECRET_DIR        default /run/secrets/session; file "current" and, while rotating, "previous"
+//	PUBLIC_URL                where people reach the tenant; shown; default none
+//	KEYS_DIRECTORY            default /run/secrets/keys; see Keyring
+//	CONTRACT_DIRECTORY        default /run/secrets/contract; see Secrets
+//	FILES_DIRECTORY           the tenant's volume; must be there; default none
 //	SESSION_MAX_AGE_SECONDS   default 1209600, 14 days
 //	TWO_FACTOR_POLICY         "off", "optional" or "required"; attested; default required
-//	ADMIN_TOKEN_FILE          default /run/secrets/admin/token; the bearer token of the operator's endpoints
-//	USAGE_KEY_FILE            default /run/secrets/usage/key; signs usage reports
 //	TRUSTED_PROXIES           address ranges whose X-Forwarded-For counts, by comma; default none
 //
 // Every error names the setting, the rule and the way out, never a secret's value.
@@ -84,13 +78,13 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 			PasswordFile:   reader.text("DATABASE_PASSWORD_FILE", "/run/secrets/database/password"),
 			MaxConnections: int32(reader.number("DATABASE_MAX_CONNECTIONS", 4, 1, 1000)),
 		},
-		SettingsKeysFolder: reader.text("SETTINGS_KEYS_DIR", "/run/secrets/settings"),
-		SessionFolder:      reader.text("SESSION_SECRET_DIR", "/run/secrets/session"),
-		SessionMaxAge:      time.Duration(reader.number("SESSION_MAX_AGE_SECONDS", 14*24*3600, 60, 400*24*3600)) * time.Second,
-		TwoFactorPolicy:    reader.text("TWO_FACTOR_POLICY", "required"),
-		adminToken:         reader.secret("ADMIN_TOKEN_FILE", "/run/secrets/admin/token"),
-		usageKey:           reader.secret("USAGE_KEY_FILE", "/run/secrets/usage/key"),
+		KeysFolder:      reader.text("KEYS_DIRECTORY", "/run/secrets/keys"),
+		ContractFolder:  reader.text("CONTRACT_DIRECTORY", "/run/secrets/contract"),
+		SessionMaxAge:   time.Duration(reader.number("SESSION_MAX_AGE_SECONDS", 14*24*3600, 60, 400*24*3600)) * time.Second,
+		TwoFactorPolicy: reader.text("TWO_FACTOR_POLICY", "required"),
 	}
+	settings.PublicURL, _ = lookup("PUBLIC_URL")
+	settings.FilesFolder, _ = lookup("FILES_DIRECTORY")
 	settings.Database.OwnerRole, _ = lookup("DATABASE_OWNER_ROLE")
 	if policy := settings.TwoFactorPolicy; policy != "off" && policy != "optional" && policy != "required" {
 		reader.refuse("TWO_FACTOR_POLICY", "must be off, optional or required, got %q; set it in the Deployment", policy)
@@ -116,8 +110,8 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 		}
 	}
 	if len(reader.problems) == 0 {
-		reader.check("SETTINGS_KEYS_DIR", func() error { _, err := ReadKeyring(settings.SettingsKeysFolder); return err })
-		reader.check("SESSION_SECRET_DIR", func() error { _, err := readSessionSecrets(settings.SessionFolder); return err })
+		reader.check("KEYS_DIRECTORY", func() error { _, err := ReadKeyring(settings.KeysFolder); return err })
+		reader.check("CONTRACT_DIRECTORY", func() error { _, err := ReadSecrets(settings.ContractFolder); return err })
 		reader.check("DATABASE_PASSWORD_FILE", func() error { _, err := readPassword(settings.Database.PasswordFile); return err })
 	}
 	if len(reader.problems) > 0 {
@@ -155,32 +149,10 @@ func (r *settingsReader) number(name string, otherwise, least, most int) int {
 	return number
 }
 
-func (r *settingsReader) secret(name, otherwise string) []byte {
-	path := r.text(name, otherwise)
-	secret, err := readSecret(path)
-	if err != nil {
-		r.refuse(name, "%w", err)
-	}
-	return secret
-}
-
 func (r *settingsReader) check(name string, check func() error) {
 	if err := check(); err != nil {
 		r.refuse(name, "%w", err)
 	}
-}
-
-// readSecret reads a secret of at least 32 bytes, without the line end that an editor may have added.
-func readSecret(path string) ([]byte, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("must name a file, got %q; mount the Secret there", path)
-	}
-	secret := bytes.TrimRight(content, "\r\n")
-	if len(secret) < minSecretBytes {
-		return nil, fmt.Errorf("must name a file with at least %d bytes, got %d in %q; make a longer secret", minSecretBytes, len(secret), path)
-	}
-	return secret, nil
 }
 
 func readPassword(path string) (string, error) {
@@ -190,21 +162,4 @@ func readPassword(path string) (string, error) {
 		return "", fmt.Errorf("must name a file with content, got %q; mount the Secret there", path)
 	}
 	return password, nil
-}
-
-// readSessionSecrets reads the current secret and, while it is being rotated, the previous one.
-func readSessionSecrets(folder string) ([][]byte, error) {
-	current, err := readSecret(filepath.Join(folder, "current"))
-	if err != nil {
-		return nil, err
-	}
-	previousFile := filepath.Join(folder, "previous")
-	if _, err := os.Stat(previousFile); errors.Is(err, os.ErrNotExist) {
-		return [][]byte{current}, nil
-	}
-	previous, err := readSecret(previousFile)
-	if err != nil {
-		return nil, err
-	}
-	return [][]byte{current, previous}, nil
 }

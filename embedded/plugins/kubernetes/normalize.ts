@@ -85,7 +85,7 @@ export function normalizeInputs(object: Properties): Properties {
   const apiVersion = text(object["apiVersion"]);
   const result =
     !containsUnknown(object) && isBuiltIn(apiVersion)
-      ? prune(throughTypes(object, apiVersion, text(object["kind"])), object)
+      ? { ...throughTypes(object, apiVersion, text(object["kind"])) }
       : { ...object };
   const metadata = result["metadata"];
   if (isObject(metadata)) {

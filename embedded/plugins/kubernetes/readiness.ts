@@ -78,9 +78,9 @@ function deployment(object: Properties): Readiness {
   if (!isTrue(available)) return notYet(said(available, "Minimum number of live Pods was not attained"));
   const updated = count(object, "status", "updatedReplicas");
   const live = count(object, "status", "availableReplicas");
+  // Without a progress deadline the controller does not say how far it is.
   const rolledOut =
-    pick(object, "metadata", "annotations", "deployment.kubernetes.io/revision") === "1" ||
-    progressing?.["reason"] === "NewReplicaSetAvailable";
+    progressing === undefined || progressing["reason"] === "NewReplicaSetAvailable";
   if (!rolledOut || updated < wanted || live < wanted) {
     return notYet(`Waiting for app ReplicaSet to be available (${live}/${wanted} Pods available)`);
   }
@@ -437,8 +437,10 @@ export async function untilGone(
     for await (const next of states(api, kind, object, signal, false)) {
       // Another object of that name means that this one is gone.
       if (next === undefined || pick(next, "metadata", "uid") !== uid) return;
+      if (next !== object) {
+        context.status(`${kind.kind} '${nameOf(object)}' still exists${phaseOf(next)}`);
+      }
       current = next;
-      context.status(`${kind.kind} '${nameOf(object)}' still exists${phaseOf(current)}`);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

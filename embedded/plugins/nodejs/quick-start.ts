@@ -1,8 +1,8 @@
 /**
  * Loaded before a program and before a policy pack (`node --import`): leaves out what they load and never use.
  *
- * - `@pulumi/pulumi` loads npm's dependency resolver (`@npmcli/arborist`, 180 ms) for function serialization; it
- *   is loaded here when first used.
+ * - `@pulumi/pulumi` loads npm's dependency resolver (`@npmcli/arborist`, 180 ms) and the TypeScript compiler
+ *   (90 ms) for function serialization; here each is loaded when it is first used.
  * - `run-policy-pack` puts ts-node and the TypeScript compiler before every pack. A pack whose runtime options say
  *   `typescript: false` is started without: Node strips its types.
  *
@@ -25,6 +25,7 @@ const CACHE_WRITES_MS = [1_000, 5_000];
 
 const pulumiModule = (...path: readonly string[]): string =>
   ["", "@pulumi", "pulumi", ...path].join(sep);
+const SDK = pulumiModule("");
 const CODE_PATHS = pulumiModule("runtime", "closure", "codePaths.js");
 const TYPESCRIPT_USERS = [
   pulumiModule("tsutils.js"),
@@ -40,19 +41,27 @@ loader._load = function (request, parent, isMain) {
   const whole = (): unknown => load.call(this, request, parent, isMain);
 
   if (request === "@npmcli/arborist" && from.endsWith(CODE_PATHS)) {
-    return {
-      __esModule: true,
-      get Arborist() {
-        return (whole() as { Arborist: unknown }).Arborist;
-      },
-    };
+    return whenUsed(whole);
   }
+  if (request.endsWith("/typescript-shim") && from.includes(SDK)) return whenUsed(whole);
   if (packWithoutTypeScript && TYPESCRIPT_USERS.some((user) => from.endsWith(user))) {
     if (request === "typescript") return { version: "5.0.0" };
     if (/(^|[\\/])ts-node(@[\d.]+)?$/.test(request)) return { VERSION: "none", register() {} };
   }
   return whole();
 };
+
+/** Stands for a module's exports and loads the module when one of them is asked for. */
+function whenUsed(exports: () => unknown): unknown {
+  return new Proxy(
+    {},
+    {
+      // Importers look at this mark first; with it they take the exports as they are instead of copying them.
+      get: (_, name) => (name === "__esModule" ? true : Reflect.get(exports() as object, name)),
+      has: (_, name) => Reflect.has(exports() as object, name),
+    },
+  );
+}
 
 for (const delay of CACHE_WRITES_MS) {
   setTimeout(() => Module.flushCompileCache(), delay).unref();

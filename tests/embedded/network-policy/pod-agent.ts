@@ -88,7 +88,11 @@ function open(target: Target): { send: (token: string) => void; close: () => voi
     const socket = connect({ host: target.address, port: target.port, noDelay: true });
     socket.on("error", () => socket.destroy());
     onLines(socket, (line) => echoed.add(line));
-    return { send: (token) => socket.write(`${token}\n`), close: () => socket.resetAndDestroy() };
+    return {
+      send: (token) => socket.write(`${token}\n`),
+      // A reset of a socket that is still connecting would keep it trying, into the next test.
+      close: () => (socket.connecting ? socket.destroy() : socket.resetAndDestroy()),
+    };
   }
   const socket = createSocket(target.address.includes(":") ? "udp6" : "udp4");
   socket.on("error", () => undefined);

@@ -7,7 +7,7 @@ const CONFIGURATION = ["CheckConfig", "DiffConfig", "Configure"];
 describe("KubernetesProvider against the official plugin's recording", () => {
   it("checks and compares its own configuration alike", async () => {
     const calls = recordedCalls("kubernetes").filter(({ method }) => CONFIGURATION.includes(method));
-    expect(calls.length).toBe(25);
+    expect(calls.length).toBe(21);
     expect(await replay(new KubernetesProvider(), calls)).toEqual([]);
   });
 

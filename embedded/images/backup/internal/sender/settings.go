@@ -47,6 +47,7 @@ type Settings struct {
 //	STORE_USER              default backup
 //	STORE_HOST_KEY          the store's host key, as in known_hosts without the name: "ssh-ed25519 AAAA…"
 //	STORE_KEY_FILE          OpenSSH private key, ed25519; default /run/secrets/store/id_ed25519
+//	STORE_CERTIFICATE_FILE  OpenSSH certificate for that key, where the store trusts an authority; default none
 //	PG_DUMP                 default /usr/lib/postgresql/15/bin/pg_dump
 //
 // Every error names the setting, the rule and the way out, never a secret's value.
@@ -111,6 +112,10 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 		signer, err := ssh.ParsePrivateKey(content)
 		if err != nil || signer.PublicKey().Type() != ssh.KeyAlgoED25519 {
 			problems = append(problems, errors.New("setting \"STORE_KEY_FILE\": must hold an ed25519 private key in OpenSSH format without passphrase, got something else; make it with ssh-keygen -t ed25519 -N ''"))
+		} else if path, ok := lookup("STORE_CERTIFICATE_FILE"); ok && path != "" {
+			if signer, err = certified(signer, path); err != nil {
+				problems = append(problems, err)
+			}
 		}
 		settings.storeKey = signer
 	}
@@ -118,4 +123,22 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 		return Settings{}, &Failure{Kind: KindSettings, err: problems[0]}
 	}
 	return settings, nil
+}
+
+// certified makes the key show the certificate in the file.
+func certified(key ssh.Signer, path string) (ssh.Signer, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("setting \"STORE_CERTIFICATE_FILE\": must name a file with content, got %q; mount the Secret there", path)
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(content)
+	certificate, ok := public.(*ssh.Certificate)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("setting \"STORE_CERTIFICATE_FILE\": must name an OpenSSH certificate, got another content in %q; sign the public key with ssh-keygen -s", path)
+	}
+	signer, err := ssh.NewCertSigner(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("setting \"STORE_CERTIFICATE_FILE\": must be for the key in STORE_KEY_FILE, got one for another key in %q; sign that key's public half", path)
+	}
+	return signer, nil
 }

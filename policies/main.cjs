@@ -1,0 +1,1 @@
+module.exports = import("./index.ts").then(() => require("node:module").flushCompileCache());

@@ -1,0 +1,54 @@
+import type { StackValidationPolicy } from "@pulumi/policy";
+import { TLS_OPTION_NAME } from "../../model/headers.ts";
+import { SYSTEM_NAMESPACE } from "../../model/labels.ts";
+import { failClosedStack } from "../fail-closed.ts";
+import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+
+/**
+ * Each cluster of a fleet has exactly one TLSOption, the default in the cluster's own namespace, and a tenant has none.
+ *
+ * Why: with two called default Traefik drops both and TLS 1.2 is back; an option of another name
+ * moves every host that names it off the floor.
+ * Blind to: options in the cluster that this stack does not hold.
+ */
+export const oneDefaultTlsOption: StackValidationPolicy = {
+  name: "one-default-tls-option",
+  description:
+    "Each cluster of a fleet has exactly one TLSOption, the default in the cluster's own namespace, and a tenant has none.",
+  enforcementLevel: "mandatory",
+  validateStack: failClosedStack((args, report) => {
+    const options = args.resources.filter(({ type }) => isTraefik(type, "TLSOption"));
+    for (const option of options) {
+      const { name, namespace } = metadataOf(option.props);
+      if (name !== TLS_OPTION_NAME || namespace !== SYSTEM_NAMESPACE) {
+        report(
+          `${option.name}: a TLSOption must be ${SYSTEM_NAMESPACE}/${TLS_OPTION_NAME}, got ${namespace ?? "no namespace"}/${name ?? "no name"}.`,
+          option.urn,
+        );
+      }
+    }
+    if (args.resources.some(({ type }) => type === "fluxbilling:fleet:ClusterEdge")) {
+      const clusters = new Set(
+        args.resources
+          .filter(({ type }) => type.startsWith("kubernetes:"))
+          .map(({ provider }) => provider?.name ?? "none"),
+      );
+      for (const cluster of clusters) {
+        const own = options.filter(({ provider }) => (provider?.name ?? "none") === cluster);
+        if (own.length !== 1) {
+          report(`${cluster}: a cluster must have exactly one TLSOption, got ${own.length}.`);
+        }
+      }
+    }
+    for (const tenant of args.resources.filter(
+      ({ type }) => type === "fluxbilling:tenant:Tenant",
+    )) {
+      if (options.length > 0) {
+        report(
+          `${tenant.name}: a tenant's stack must hold no TLSOption, got ${options.length}.`,
+          tenant.urn,
+        );
+      }
+    }
+  }),
+};
