@@ -1,12 +1,8 @@
-import { join } from "node:path";
-
-import { applyAddons } from "./addons/addons.ts";
 import { installMissingPackages } from "./debian-packages.ts";
 import { installPlugins } from "./engine/plugins.ts";
 import { policyPack } from "./engine/policy-pack.ts";
-import { buildImages, type ImageFacts } from "./images/build-images.ts";
+import { buildImages, type Images, readImages } from "./images/build-images.ts";
 import { type PlatformFacts, startPlatform } from "./machines/platform.ts";
-import { BIN } from "./paths.ts";
 import { assertMachineCanHost } from "./requirements.ts";
 import type { Steps } from "./steps.ts";
 import { buildToolchain, toolchainState } from "./toolchain/build.ts";
@@ -14,7 +10,7 @@ import { buildToolchain, toolchainState } from "./toolchain/build.ts";
 /** A platform that runs: its machines, and the images its clusters hold. */
 export interface Running {
   readonly facts: PlatformFacts;
-  readonly images: readonly ImageFacts[];
+  readonly images: Images;
 }
 
 /**
@@ -26,9 +22,10 @@ export interface Running {
 export async function bringUp(steps: Steps): Promise<Running> {
   await prepare(steps);
   const images = await steps.run("container images", async (progress) => {
-    const built = await buildImages();
-    progress(`${built.length} images`);
-    return built;
+    const built: string[] = [];
+    await buildImages({ built: ({ name }) => built.push(name) });
+    progress(built.length === 0 ? "all there" : `built ${built.join(", ")}`);
+    return readImages();
   });
   const facts = await steps.run("machines and clusters", (progress) =>
     startPlatform({

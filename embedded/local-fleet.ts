@@ -6,7 +6,7 @@ import { parse, stringify } from "yaml";
 import { parseRootKey, rootKeyId } from "../model/settings-key.ts";
 import { parseFleet, type FleetSettings } from "../model/settings.ts";
 import { tenantStackName, tenantName } from "../model/tenant-name.ts";
-import type { ImageFacts } from "./images/build-images.ts";
+import { type ImageFacts, type Images, RECEIVER_FILE } from "./images/build-images.ts";
 import type { MachineFacts, PlatformFacts } from "./machines/platform.ts";
 import { CACHE, ROOT } from "./paths.ts";
 
@@ -40,15 +40,11 @@ export type LocalTenant = { readonly name: string; readonly location: string } &
  */
 export async function writeFleetStack(
   facts: PlatformFacts,
-  images: readonly ImageFacts[],
+  images: Images,
 ): Promise<LocalStack> {
   await makeSecrets();
   const rootKey = parseRootKey(await readFile(ROOT_KEY_FILE, "utf8"), "the local root key");
-  const imageOf = (name: string): string => {
-    const image = images.find((candidate) => candidate.name === name);
-    if (image === undefined) throw new Error(`The platform must have an image "${name}"`);
-    return `${image.reference}@${image.digest}`;
-  };
+  const byDigest = ({ reference, digest }: ImageFacts): string => `${reference}@${digest}`;
   const { master, standby } = facts.machines;
   const location = (machine: MachineFacts, country: string): unknown => ({
     ...machineSettings(machine, country),
@@ -64,8 +60,8 @@ export async function writeFleetStack(
     panelDomain: PANEL_DOMAIN,
     tenantDomain: TENANT_DOMAIN,
     settingsKeyId: rootKeyId(rootKey),
-    imageRegistries: [...new Set(images.map((image) => image.reference.split("/")[0]))],
-    images: { tenantApp: imageOf("tenant-app"), backup: imageOf("backup") },
+    imageRegistries: [images.backup.reference.split("/")[0]],
+    images: { tenantApp: byDigest(images["tenant-app"]), backup: byDigest(images.backup) },
     master: {
       ...machineSettings(master, "NL"),
       ssh: sshSettings(master),
@@ -78,8 +74,8 @@ export async function writeFleetStack(
       master: {
         zone: "eu",
         address: master.address,
-        sshPort: master.ssh.port,
-        hostKey: master.ssh.hostKey,
+        ssh: sshSettings(master),
+        receiverFile: fromRoot(RECEIVER_FILE),
         authority: { file: fromRoot(AUTHORITY_FILE) },
       },
     },

@@ -6,6 +6,7 @@ import { mustRun } from "../machines/command.ts";
 import { inNamespace } from "../machines/lan.ts";
 import { DOMAIN, machineFolder, serviceLog } from "../machines/layout.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
+import type { Check } from "../machines/probe.ts";
 import type { Readiness } from "../machines/readiness.ts";
 import type { Service } from "../machines/service.ts";
 import { API_PORT, clusterKeyPair, ensureClusterKeys } from "./cluster-keys.ts";
@@ -34,32 +35,54 @@ export async function prepareCluster(
 /**
  * What must answer before a machine's cluster counts as running.
  *
- * @param since reports of the node from before this time do not count: they tell of an earlier life
+ * @param since reports from before this time do not count: they tell of an earlier life
  */
 export function clusterReadiness(machine: MachinePlan, since: Date): readonly Readiness[] {
+  return [
+    {
+      machine: machine.name,
+      subject: "Kubernetes API",
+      check: { ...apiOf(machine), path: "/readyz" },
+      logFile: serviceLog(machine.name, "kube-apiserver"),
+    },
+    {
+      machine: machine.name,
+      subject: "Kubernetes node",
+      check: {
+        ...apiOf(machine),
+        path: `/api/v1/nodes/${machine.name}`,
+        shows: { ready: "node", since: since.toISOString() },
+      },
+      logFile: serviceLog(machine.name, "kubelet"),
+    },
+  ];
+}
+
+/** What must answer before a cluster with its add-ons counts as running. */
+export function addonsReadiness(machine: MachinePlan, since: Date): Readiness {
+  return {
+    machine: machine.name,
+    subject: "add-ons of Kubernetes",
+    check: {
+      ...apiOf(machine),
+      path: "/api/v1/namespaces/kube-system/pods",
+      shows: { ready: "pods", since: since.toISOString() },
+    },
+    logFile: serviceLog(machine.name, "kubelet"),
+  };
+}
+
+function apiOf(machine: MachinePlan): Extract<Check, { kind: "kubernetes" }> {
   const { certificateFile, keyFile } = clusterKeyPair(keysOf(machine), "admin");
-  const api = {
+  return {
     kind: "kubernetes",
     host: machine.address,
     port: API_PORT,
     caFile: clusterKeyPair(keysOf(machine), "ca").certificateFile,
     certificateFile,
     keyFile,
-  } as const;
-  return [
-    {
-      machine: machine.name,
-      subject: "Kubernetes API",
-      check: { ...api, path: "/readyz" },
-      logFile: serviceLog(machine.name, "kube-apiserver"),
-    },
-    {
-      machine: machine.name,
-      subject: "Kubernetes node",
-      check: { ...api, path: `/api/v1/nodes/${machine.name}`, readySince: since.toISOString() },
-      logFile: serviceLog(machine.name, "kubelet"),
-    },
-  ];
+    path: "/",
+  };
 }
 
 /** What the add-ons are told about the cluster that they are put into. */
@@ -74,10 +97,19 @@ export interface AddonsTarget {
   readonly domain: string;
 }
 
+/** Whether add-ons, of whatever form, have been put into a machine's cluster. */
+export function haveAddons(machine: MachinePlan): boolean {
+  return existsSync(addonsNote(machine));
+}
+
+function addonsNote(machine: MachinePlan): string {
+  return join(machineFolder(machine.name), "addons");
+}
+
 /** Puts DNS, ingress and storage into a machine's cluster, unless exactly these are in it. */
 export async function ensureAddons(machine: MachinePlan, cluster: ClusterPlan): Promise<boolean> {
   if (!existsSync(ADDONS)) return false;
-  const noteFile = join(machineFolder(machine.name), "addons");
+  const noteFile = addonsNote(machine);
   const fingerprint = await addonsFingerprint();
   if (existsSync(noteFile) && (await readFile(noteFile, "utf8")) === fingerprint) return false;
   const target: AddonsTarget = {

@@ -67,6 +67,8 @@ function isStale(file: string): boolean {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") return true;
+    // Somebody else's process, which is alive.
+    if (code === "EACCES") return false;
     throw error;
   }
 }
@@ -222,28 +224,5 @@ async function importState(
     if (run.exitCode !== 0) throw pulumiFailure(stack, run);
   } finally {
     await rm(folder, { recursive: true, force: true });
-  }
-}
-
-/**
- * Refuses to go on while another run is at work on the stack.
- *
- * @throws PlatformError when a living process holds a lock
- */
-export function refuseBusyStack(stack: string, options: PulumiOptions = {}): void {
-  clearStaleLock(stack, options);
-  const folder = join(
-    options.stateFolder ?? STATE,
-    ".pulumi",
-    "locks",
-    "organization",
-    projectName(options.cwd),
-    stack,
-  );
-  const held = filesIn(folder).length;
-  if (held > 0) {
-    throw new PlatformError(
-      `Stack "${stack}": one run at a time may change it, got ${held} more at work. Wait for its end and try again.`,
-    );
   }
 }

@@ -54,6 +54,9 @@ export interface ImageFacts {
   readonly sizeBytes: number;
 }
 
+/** All images, by name. */
+export type Images = { readonly [name in ImageName]: ImageFacts };
+
 /** Where images are made; tests point elsewhere. */
 export interface BuildImagesOptions {
   /** @default .cache/images */
@@ -190,7 +193,7 @@ export async function buildImages(options: BuildImagesOptions = {}): Promise<Ima
  */
 export async function readImages(
   targetFolder = join(CACHE, "images"),
-): Promise<{ readonly [name in ImageName]: ImageFacts }> {
+): Promise<Images> {
   const facts = await Promise.all(
     IMAGE_NAMES.map(async (name) => {
       const tarFile = join(targetFolder, `${name}.tar`);
@@ -203,7 +206,7 @@ export async function readImages(
       return [name, factsOf(name, tarFile, record)] as const;
     }),
   );
-  return Object.fromEntries(facts) as { [name in ImageName]: ImageFacts };
+  return Object.fromEntries(facts) as Images;
 }
 
 async function imageOf(

@@ -111,7 +111,7 @@ async function* layerChunks(entries: readonly ImageEntry[]): AsyncGenerator<Buff
         yield header(path, "2", 0o777, 0, entry.target);
         break;
       case "file":
-        if (entry.content instanceof Buffer) {
+        if (Buffer.isBuffer(entry.content)) {
           yield header(path, "0", entry.mode, entry.content.length);
           yield padded(entry.content);
         } else {

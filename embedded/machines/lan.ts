@@ -29,17 +29,37 @@ const CUT_TABLE = `table bridge cut {
 
 /** Makes the bridge and the operator's workplace unless they are there. */
 export async function ensureLan(): Promise<void> {
-  if (!existsSync(namespaceFile("lan"))) {
+  const ports = await bridgePorts();
+  if (ports === undefined) {
+    await removeNamespace("lan");
     const lan = namespaceName("lan");
     await mustRun("make the LAN", ["ip", "netns", "add", lan]);
-    await mustRun("make the bridge", ["ip", "-netns", lan, "-batch", "-"], {
-      stdin: "link set lo up\nlink add br0 type bridge\nlink set br0 up\n",
-    });
     await mustRun("make the table of cut links", inNamespace("lan", ["nft", "-f", "-"]), {
       stdin: CUT_TABLE,
     });
+    await mustRun("make the bridge", ["ip", "-netns", lan, "-batch", "-"], {
+      stdin: "link set lo up\nlink add br0 type bridge\nlink set br0 up\n",
+    });
   }
-  if (!existsSync(namespaceFile("operator"))) await join("operator", OPERATOR_ADDRESS, []);
+  if (ports?.has("operator") !== true) await join("operator", OPERATOR_ADDRESS, []);
+}
+
+/** Members whose link to the bridge is there; undefined while there is no whole LAN. */
+export async function bridgePorts(): Promise<ReadonlySet<string> | undefined> {
+  if (!existsSync(namespaceFile("lan"))) return undefined;
+  const listing = await runCommand([
+    ...["ip", "-netns", namespaceName("lan"), "-json", "link", "show"],
+  ]);
+  if (listing.exitCode !== 0) return undefined;
+  const links = JSON.parse(listing.stdout) as readonly { ifname: string; operstate: string }[];
+  // The bridge is made last, so where it is everything is.
+  if (!links.some(({ ifname }) => ifname === "br0")) return undefined;
+  const up = links.filter(({ ifname, operstate }) => ifname !== "br0" && operstate === "UP");
+  return new Set(
+    up
+      .map(({ ifname }) => ifname)
+      .filter((name) => existsSync(`/run/netns/flux-${PLATFORM_ID}-${name}`)),
+  );
 }
 
 /** Makes a machine's network namespace, joined to the bridge. */

@@ -7,7 +7,7 @@ import { runCommand } from "./command.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
 import { makeGroups, removeGroups } from "./control-groups.ts";
 import { untilTrue } from "./deadline.ts";
-import { joinLan, leaveLan } from "./lan.ts";
+import { bridgePorts, joinLan, leaveLan } from "./lan.ts";
 import {
   CACHE,
   CHECKOUT,
@@ -80,14 +80,15 @@ export async function bootMachine(
   const folder = machineFolder(machine.name);
   const definition = await definitionOf(machine, services);
   const definitionFile = join(folder, "definition");
-  if (machineProcess(machine.name) !== undefined && existsSync(namespaceFile(machine.name))) {
+  const isJoined = (await bridgePorts())?.has(machine.name) === true;
+  if (isJoined && machineProcess(machine.name) !== undefined) {
     if (existsSync(definitionFile) && (await readFile(definitionFile, "utf8")) === definition) {
       return false;
     }
   }
   await haltMachine(machine.name, "shutdown");
   await rm(join(folder, "services"), { recursive: true, force: true });
-  await rm(join(folder, "pid"), { force: true });
+  await rm(definitionFile, { force: true });
   // The kernel keeps its notes on the overlay here and refuses those of a different mount.
   await rm(join(folder, "work"), { recursive: true, force: true });
   await mkdir(join(folder, "work"));
@@ -226,7 +227,7 @@ export function onMachine(name: MachineName, argv: readonly string[]): readonly 
   ];
   return [
     ...["nsenter", "--target", String(first.pid)],
-    ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--"],
+    ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wdns=/", "--"],
     ...["env", "-i", ...settings, ...argv],
   ];
 }

@@ -2,14 +2,20 @@ import { spawnSync } from "node:child_process";
 import { describeFailure } from "../steps.ts";
 import { PlatformError } from "../platform-error.ts";
 import { MACHINES } from "./layout.ts";
-import type { MachineName } from "./layout.ts";
+import type { MachinePlan } from "./layout.ts";
 import { machineProcess, onMachine } from "./machine.ts";
-import { destroyPlatform, platformFacts, startPlatform, stopPlatform } from "./platform.ts";
+import {
+  asOperator,
+  destroyPlatform,
+  platformFacts,
+  startPlatform,
+  stopPlatform,
+} from "./platform.ts";
 
 const USAGE =
-  "Usage: node embedded/machines/main.ts up | down | destroy | status | shell <machine>\n";
+  "Usage: node embedded/machines/main.ts up | down | destroy | status | shell <machine or operator> [command …]\n";
 
-async function main(verb: string | undefined, name: string | undefined): Promise<number> {
+async function main([verb, name, ...rest]: readonly string[]): Promise<number> {
   const start = performance.now();
   const elapsed = (): string => `${((performance.now() - start) / 1000).toFixed(2).padStart(6)} s`;
   switch (verb) {
@@ -40,7 +46,10 @@ async function main(verb: string | undefined, name: string | undefined): Promise
       return facts === undefined ? 1 : 0;
     }
     case "shell": {
-      const [program = "", ...args] = onMachine(name as MachineName, ["bash", "-l"]);
+      const command = rest.length === 0 ? ["bash", "-l"] : rest;
+      const argv =
+        name === "operator" ? asOperator(command) : onMachine(machineNamed(name).name, command);
+      const [program = "", ...args] = argv;
       return spawnSync(program, args, { stdio: "inherit" }).status ?? 1;
     }
     default:
@@ -49,8 +58,18 @@ async function main(verb: string | undefined, name: string | undefined): Promise
   }
 }
 
+function machineNamed(name: string | undefined): MachinePlan {
+  const plan = MACHINES.find((machine) => machine.name === name);
+  if (plan === undefined) {
+    throw new PlatformError(
+      `Machine "${name ?? ""}": must be one of operator, ${MACHINES.map((m) => m.name).join(", ")}.`,
+    );
+  }
+  return plan;
+}
+
 try {
-  process.exitCode = await main(process.argv[2], process.argv[3]);
+  process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   if (!(error instanceof PlatformError)) throw error;
   process.stderr.write(`${describeFailure(error)}\n`);

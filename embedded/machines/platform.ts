@@ -2,8 +2,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
+  addonsReadiness,
   clusterReadiness,
   ensureAddons,
+  haveAddons,
   kubeconfigFileOf,
   prepareCluster,
 } from "../cluster/cluster.ts";
@@ -95,7 +97,7 @@ export interface PlatformFacts {
   readonly id: string;
   /** Name of the network namespace from which the machines can be reached. */
   readonly operatorNamespace: string;
-  readonly machines: Readonly<Record<string, MachineFacts>>;
+  readonly machines: Readonly<Record<MachineName, MachineFacts>>;
   /** The certificate authority of all PostgreSQL servers. */
   readonly caFile: string;
 }
@@ -225,30 +227,24 @@ async function bring(
     services.push(...(await prepareCluster(machine, cluster)));
   }
   onProgress(name, "prepared");
-  const since = new Date();
+  const bootTime = new Date();
   const started = await bootMachine(machine, services);
   onProgress(name, started ? "booted" : "adopted");
-  const answered = untilReady(
-    [
-      ...readinessOf(machine),
-      ...(cluster === undefined ? [] : clusterReadiness(machine, started ? since : new Date(0))),
-    ],
-    READY_SECONDS,
-    ({ subject }) => {
-      onProgress(name, `${subject} answers`);
-    },
-  );
+  const since = started ? bootTime : new Date(0);
+  const answers = ({ subject }: Readiness): void => {
+    onProgress(name, `${subject} answers`);
+  };
+  const wanted = [...readinessOf(machine)];
   if (cluster === undefined) {
-    await answered;
+    await untilReady(wanted, READY_SECONDS, answers);
     return;
   }
-  await Promise.all([
-    answered,
-    importImages(machine).then(() => {
-      onProgress(name, "images are there");
-    }),
-  ]);
-  if (await ensureAddons(machine, cluster)) onProgress(name, "add-ons are there");
+  wanted.push(...clusterReadiness(machine, since));
+  if (haveAddons(machine)) wanted.push(addonsReadiness(machine, since));
+  await Promise.all([untilReady(wanted, READY_SECONDS, answers), importImages(machine)]);
+  if (await ensureAddons(machine, cluster)) {
+    await untilReady([addonsReadiness(machine, since)], READY_SECONDS, answers);
+  }
 }
 
 function readinessOf(machine: MachinePlan): readonly Readiness[] {
@@ -279,12 +275,12 @@ function readinessOf(machine: MachinePlan): readonly Readiness[] {
 }
 
 async function writeFacts(): Promise<PlatformFacts> {
-  const machines: Record<string, MachineFacts> = {};
-  for (const machine of MACHINES) machines[machine.name] = await factsOf(machine);
+  const entries: [MachineName, MachineFacts][] = [];
+  for (const machine of MACHINES) entries.push([machine.name, await factsOf(machine)]);
   const facts: PlatformFacts = {
     id: PLATFORM_ID,
     operatorNamespace: namespaceName("operator"),
-    machines,
+    machines: Object.fromEntries(entries) as Record<MachineName, MachineFacts>,
     caFile: AUTHORITY.certificateFile,
   };
   await writeFile(`${FACTS_FILE}.new`, `${JSON.stringify(facts, undefined, 2)}\n`);

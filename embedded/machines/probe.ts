@@ -28,8 +28,11 @@ export type Check =
       readonly certificateFile: string;
       readonly keyFile: string;
       readonly path: string;
-      /** The path is that of a node: it must have reported itself ready since this time, ISO 8601. */
-      readonly readySince?: string;
+      /**
+       * What the answer must show: a node that has reported itself ready since `since`, or a list
+       * of pods that are all ready, with containers that were started since.
+       */
+      readonly shows?: { readonly ready: "node" | "pods"; readonly since: string };
     };
 
 /** What the probe is asked. */
@@ -136,10 +139,7 @@ async function answersKubernetes(check: Extract<Check, { kind: "kubernetes" }>):
       (response) => {
         text(response).then(
           (body) => {
-            const since = check.readySince;
-            resolve(
-              response.statusCode === 200 && (since === undefined || isNodeReady(body, since)),
-            );
+            resolve(response.statusCode === 200 && showsReady(body, check.shows));
           },
           () => {
             resolve(false);
@@ -157,18 +157,49 @@ async function answersKubernetes(check: Extract<Check, { kind: "kubernetes" }>):
   });
 }
 
-function isNodeReady(body: string, since: string): boolean {
-  const node = JSON.parse(body) as {
-    status?: {
-      conditions?: readonly { type: string; status: string; lastHeartbeatTime: string }[];
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly lastHeartbeatTime?: string;
+}
+
+interface Node {
+  readonly status?: { readonly conditions?: readonly Condition[] };
+}
+
+interface Pods {
+  readonly items: readonly {
+    readonly metadata: { readonly deletionTimestamp?: string };
+    readonly status: {
+      readonly phase?: string;
+      readonly conditions?: readonly Condition[];
+      readonly containerStatuses?: readonly {
+        readonly state: { readonly running?: { readonly startedAt: string } };
+      }[];
     };
-  };
+  }[];
+}
+
+function showsReady(body: string, shows: Extract<Check, { kind: "kubernetes" }>["shows"]): boolean {
+  if (shows === undefined) return true;
   // Kubernetes' times are whole seconds.
-  const from = Math.floor(Date.parse(since) / 1000) * 1000;
-  return (node.status?.conditions ?? []).some(
-    ({ type, status, lastHeartbeatTime }) =>
-      type === "Ready" && status === "True" && Date.parse(lastHeartbeatTime) >= from,
-  );
+  const from = Math.floor(Date.parse(shows.since) / 1000) * 1000;
+  const isReady = (conditions: readonly Condition[] | undefined): Condition | undefined =>
+    conditions?.find(({ type, status }) => type === "Ready" && status === "True");
+  if (shows.ready === "node") {
+    const node = JSON.parse(body) as Node;
+    return Date.parse(isReady(node.status?.conditions)?.lastHeartbeatTime ?? "") >= from;
+  }
+  return (JSON.parse(body) as Pods).items
+    .filter(({ status }) => status.phase !== "Succeeded")
+    .every(
+      ({ metadata, status }) =>
+        metadata.deletionTimestamp === undefined &&
+        isReady(status.conditions) !== undefined &&
+        (status.containerStatuses ?? []).every(
+          ({ state }) => Date.parse(state.running?.startedAt ?? "") >= from,
+        ),
+    );
 }
 
 const { seconds, checks } = JSON.parse(await text(process.stdin)) as ProbeRequest;

@@ -143,6 +143,10 @@ export function toStruct(properties: { readonly [key: string]: Value | undefined
   const struct = new Struct();
   const fields = struct.getFieldsMap();
   for (const [key, value] of Object.entries(properties)) {
+    if (key === "__proto__") {
+      // The protobuf library's maps lose it without a word.
+      throw new TypeError('Property "__proto__": it cannot be sent. Choose another key.');
+    }
     if (value !== undefined) fields.set(key, toMessage(value, key));
   }
   return struct;

@@ -98,3 +98,12 @@ export const TOOLS: readonly Tool[] = [
   cni("ipam", "host-local"),
   cni("meta", "portmap"),
 ];
+
+/** Built by `npm run bench` alone, to compare with. */
+export const HELM: Tool = {
+  binary: "helm",
+  module: "helm",
+  command: "helm.sh/helm/v3/cmd/helm",
+  versionOf: "helm.sh/helm/v3",
+  variables: { "helm.sh/helm/v3/internal/version.version": "{version}" },
+};

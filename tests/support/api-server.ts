@@ -131,8 +131,15 @@ async function run(command: string, args: readonly string[], user: Owner): Promi
   if (code !== 0) throw new Error(`Test cluster: ${command} ended with exit code ${code}: ${errors}`);
 }
 
-/** Starts everything and waits until the API server answers. */
-export async function startTestCluster(): Promise<TestCluster> {
+/**
+ * Starts everything and waits until the API server answers.
+ *
+ * @param definitions custom resource definitions that are there before the controllers start: the garbage collector
+ *   looks for new ones only every half a minute, and until then no object of theirs can go.
+ */
+export async function startTestCluster(
+  definitions: readonly Properties[] = [],
+): Promise<TestCluster> {
   const folder = await mkdtemp(join(tmpdir(), "embedded-api-"));
   const processes = new Processes(folder);
   const cleanUp = async (): Promise<void> => {
@@ -217,6 +224,9 @@ export async function startTestCluster(): Promise<TestCluster> {
         () => false,
       ),
     );
+    for (const body of definitions) {
+      await api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", { body });
+    }
     processes.start("kube-controller-manager", join(BIN, "kube-controller-manager"), [
       `--kubeconfig=${kubeconfigFile}`,
       // Nobody renews a lease for the stand-in node, and its pods must stay.

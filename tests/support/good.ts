@@ -1,9 +1,13 @@
-import { Tenant } from "../../components/tenant.ts";
 import type { TenantArgs } from "../../components/tenant.ts";
-import { parseRootKey } from "../../model/settings-key.ts";
-import { parseTenant } from "../../model/settings.ts";
-import type { TenantSettings } from "../../model/settings.ts";
+import { parseRootKey, rootKeyId } from "../../model/settings-key.ts";
+import { parseFleet, parseTenant, placeTenant } from "../../model/settings.ts";
+import type { FleetSettings, TenantSettings } from "../../model/settings.ts";
 import { sshAuthority } from "../../model/ssh-certificate.ts";
+import { deployFleet } from "../../stacks/fleet.ts";
+import type { SecretSource } from "../../stacks/secret-source.ts";
+import { deployTenant } from "../../stacks/tenant.ts";
+import { construct } from "./construct.ts";
+import type { Registered } from "./construct.ts";
 
 /** A root key that only tests use: thirty-two bytes of 0x11. */
 export const TEST_ROOT_KEY = parseRootKey("11".repeat(32), "the test's root key");
@@ -57,7 +61,84 @@ export function goodTenantSettings(
   return parseTenant({ name: "acme", location: "nl-1", ...settings }, "the test");
 }
 
-/** Builds a good tenant. */
-export function goodTenant(settings: Readonly<Record<string, unknown>> = {}): Tenant {
-  return new Tenant("acme", goodTenantArgs(settings));
+const HOST_KEY = `ssh-ed25519 ${Buffer.alloc(51, 1).toString("base64")}`;
+
+function machine(address: string): object {
+  return { zone: "eu", country: "NL", address };
+}
+
+function cluster(name: string): object {
+  return {
+    kubernetes: { kubeconfig: { file: `${name}.kubeconfig` } },
+    postgres: { adminUser: "admin", adminPassword: { file: `${name}.password` }, caFile: "ca.crt" },
+    certificates: { issuer: "fleet" },
+  };
+}
+
+const SSH = { hostKey: HOST_KEY, privateKey: { file: "operator" } };
+
+/** The raw settings of a good fleet: two locations in one zone, every key right. */
+export function goodFleetInput(): Record<string, unknown> {
+  return {
+    name: "test",
+    protectData: true,
+    panelDomain: "panels.test",
+    tenantDomain: "tenants.test",
+    settingsKeyId: rootKeyId(TEST_ROOT_KEY),
+    imageRegistries: ["registry.test"],
+    images: goodTenantArgs().images,
+    master: { ...machine("10.77.0.10"), ssh: SSH, ...cluster("master") },
+    standby: { ...machine("10.77.0.11"), ssh: SSH },
+    backupStores: {
+      master: {
+        zone: "eu",
+        address: "10.77.0.10",
+        ssh: SSH,
+        authority: { file: "authority.pem" },
+        receiverFile: "receive",
+      },
+    },
+    locations: Object.fromEntries(
+      [
+        ["nl-1", "10.77.0.21"],
+        ["fi-1", "10.77.0.31"],
+      ].map(([name = "", address = ""]) => [
+        name,
+        { ...machine(address), ...cluster(name), backupStore: "master", capacityTenants: 100 },
+      ]),
+    ),
+  };
+}
+
+/** A good fleet. */
+export function goodFleet(): FleetSettings {
+  return parseFleet(goodFleetInput(), "the test");
+}
+
+/** Secrets that need no file: each is the name of what it was asked for. */
+export const TEST_SECRETS: SecretSource = {
+  read: (reference) =>
+    "file" in reference && reference.file === "authority.pem"
+      ? ed25519Pem(0x22)
+      : `secret of ${JSON.stringify(reference)}`,
+  readPublic: (path) => Buffer.from(`public ${path}`),
+  rootKey: () => TEST_ROOT_KEY,
+};
+
+/** Everything that a good fleet's stack registers. */
+export function fleetResources(): Promise<readonly Registered[]> {
+  return construct(() => {
+    deployFleet(goodFleet(), TEST_SECRETS);
+  });
+}
+
+/** Everything that a good tenant's stack registers. */
+export function tenantResources(
+  settings: Readonly<Record<string, unknown>> = {},
+): Promise<readonly Registered[]> {
+  return construct(() => {
+    const fleet = goodFleet();
+    const tenant = goodTenantSettings(settings);
+    deployTenant(fleet, tenant, placeTenant(fleet, tenant), TEST_SECRETS);
+  });
 }

@@ -62,6 +62,9 @@ export function judged(resources: readonly Registered[]): readonly Judged[] {
 }
 
 const UNUSED = {
+  asType: (): never => {
+    throw new Error("no rule of this pack asks for a class");
+  },
   getConfig: (): never => {
     throw new Error("no rule of this pack has a configuration");
   },
@@ -99,7 +102,7 @@ function asResource({ type, name, props, provider }: Judged): PolicyResource {
     dependencies: [],
     propertyDependencies: {},
     isType,
-    asType: (resourceClass) => (isType(resourceClass) ? (proxied as never) : undefined),
+    asType: UNUSED.asType,
     ...(provider === undefined ? {} : { provider: asProvider(type, provider) }),
   };
 }

@@ -1,6 +1,7 @@
 /** Requests to one Kubernetes API server: objects of any kind, found by discovery, and watches on them. */
 import * as http from "node:http";
 import * as https from "node:https";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Properties, Value } from "../provider.ts";
 import { isObject } from "../values.ts";
 import type { ClusterAccess } from "./kubeconfig.ts";
@@ -11,6 +12,10 @@ export const FIELD_MANAGER = "pulumi-kubernetes";
 const REQUEST_TIMEOUT_MS = 60_000;
 /** How many requests go out at the same time; the rest queue for a connection. */
 const MAX_CONNECTIONS = 32;
+/** A kept connection is closed after this time without use, well before the server would do it. In milliseconds. */
+const IDLE_TIMEOUT_MS = 30_000;
+/** How often a request is repeated that the server asks to repeat later. */
+const MAX_REPEATS = 10;
 
 /** An answer that is not a success. The message is the API server's own. */
 export class ApiError extends Error {
@@ -67,7 +72,6 @@ export class ApiServer {
   constructor(access: ClusterAccess) {
     this.#access = access;
     const options = {
-      keepAlive: true,
       ...(access.ca === undefined ? {} : { ca: access.ca }),
       ...(access.certificate === undefined ? {} : { cert: access.certificate }),
       ...(access.key === undefined ? {} : { key: access.key }),
@@ -75,13 +79,15 @@ export class ApiServer {
       rejectUnauthorized: !access.insecure,
     };
     const plain = access.server.protocol === "http:";
-    const agent = (maxSockets: number): http.Agent =>
-      plain
-        ? new http.Agent({ keepAlive: true, maxSockets })
-        : new https.Agent({ ...options, maxSockets });
-    this.#requests = agent(MAX_CONNECTIONS);
+    const agent = (use: http.AgentOptions): http.Agent =>
+      plain ? new http.Agent(use) : new https.Agent({ ...options, ...use });
+    this.#requests = agent({
+      keepAlive: true,
+      maxSockets: MAX_CONNECTIONS,
+      timeout: IDLE_TIMEOUT_MS,
+    });
     // A watch holds its connection, so watches must not take the ones that requests wait for.
-    this.#watches = agent(Infinity);
+    this.#watches = agent({ keepAlive: true });
   }
 
   /** Closes every connection. */
@@ -96,12 +102,26 @@ export class ApiServer {
    * @throws ApiError when the server refuses, Unreachable when it cannot be reached.
    */
   async request(method: string, path: string, options: RequestOptions = {}): Promise<Properties> {
-    const response = await this.#send(this.#requests, method, path, options, REQUEST_TIMEOUT_MS);
+    for (let repeats = 0; ; repeats += 1) {
+      const response = await this.#send(this.#requests, method, path, options, REQUEST_TIMEOUT_MS);
+      const retryAfter = Number(response.headers["retry-after"]);
+      // A busy server, or a definition's storage that is still being set up.
+      const busy = response.statusCode === 429 || response.statusCode === 503;
+      if (!busy || !(retryAfter >= 0) || repeats === MAX_REPEATS) {
+        return this.#read(response, options.signal);
+      }
+      response.resume();
+      const { signal } = options;
+      await delay(retryAfter * 1000, undefined, signal === undefined ? {} : { signal });
+    }
+  }
+
+  async #read(response: http.IncomingMessage, signal: AbortSignal | undefined): Promise<Properties> {
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of response) chunks.push(chunk as Buffer);
     } catch (error) {
-      options.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       throw new Unreachable(messageOf(error));
     }
     const body = Buffer.concat(chunks).toString("utf8");
@@ -159,8 +179,9 @@ export class ApiServer {
         request.once("response", resolve);
         request.once("error", (error: NodeJS.ErrnoException) => {
           if (options.signal?.aborted === true) reject(options.signal.reason as Error);
-          // The server may close a kept connection just as a request sets out on it: nothing was done then.
-          else if (again && request.reusedSocket && error.code === "ECONNRESET") attempt(false);
+          // The server may close a kept connection just as a request sets out on it; all but a POST can be repeated.
+          else if (again && request.reusedSocket && error.code === "ECONNRESET" && method !== "POST")
+            attempt(false);
           else reject(new Unreachable(messageOf(error)));
         });
         request.end(body);
@@ -221,19 +242,14 @@ export class ApiServer {
     signal?: AbortSignal,
   ): Promise<ResourceKind> {
     const version = apiVersion.replace(/^core\//, "");
-    for (const fresh of [false, true]) {
-      if (fresh || !this.#kinds.has(version)) {
-        const asked = this.#discover(version, signal);
-        this.#kinds.set(version, asked);
-        asked.catch(() => this.#kinds.delete(version));
-        const found = (await asked).find((resource) => resource.kind === kind);
-        if (found !== undefined) return found;
-        break;
-      }
-      const found = (await this.#kinds.get(version))?.find((resource) => resource.kind === kind);
-      if (found !== undefined) return found;
-    }
-    throw new UnknownKind(apiVersion, kind);
+    const remembered = (await this.#kinds.get(version))?.find((resource) => resource.kind === kind);
+    if (remembered !== undefined) return remembered;
+    const asked = this.#discover(version, signal);
+    this.#kinds.set(version, asked);
+    asked.catch(() => this.#kinds.delete(version));
+    const found = (await asked).find((resource) => resource.kind === kind);
+    if (found === undefined) throw new UnknownKind(apiVersion, kind);
+    return found;
   }
 
   async #discover(apiVersion: string, signal?: AbortSignal): Promise<ResourceKind[]> {

@@ -1,4 +1,5 @@
 /** The embedded stand-in for the official Kubernetes provider plugin. */
+import { setTimeout as delay } from "node:timers/promises";
 import { assertEmbeddedEndpoint } from "../endpoint.ts";
 import type {
   CallContext,
@@ -48,6 +49,7 @@ const DELETE_TIMEOUT_SECONDS = 600;
 /** How long a create waits for its namespace or its kind to come, in milliseconds; the official plugin's retries add up to this. */
 const MISORDER_TIMEOUT_MS = 31_000;
 const RETRY_MS = { first: 100, most: 2_000 } as const;
+const TAKE_OVER_ATTEMPTS = 5;
 
 /** Built-in kinds that belong to no namespace. */
 const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
@@ -378,6 +380,7 @@ export class KubernetesProvider implements ResourceProvider {
   ): Promise<Properties> {
     const dryRun: { [key: string]: string } = request.preview === true ? { dryRun: "All" } : {};
     const applies = patch || this.#settings.upsert;
+    // What changes something is never broken off: nobody would know then whether it happened.
     const send = async (object: Properties): Promise<Properties> => {
       const kind = await api.resourceKind(
         text(object["apiVersion"]),
@@ -385,10 +388,9 @@ export class KubernetesProvider implements ResourceProvider {
         context.signal,
       );
       const namespace = text(pick(object, "metadata", "namespace"));
-      const { signal } = context;
       if (!applies) {
         const query = { ...dryRun, fieldManager: FIELD_MANAGER };
-        return api.request("POST", api.path(kind, namespace), { query, body: object, signal });
+        return api.request("POST", api.path(kind, namespace), { query, body: object });
       }
       // Without an earlier state nothing is known of other managers, so a preview must not stumble over them.
       const force = request.preview === true || this.#forces(object);
@@ -396,13 +398,14 @@ export class KubernetesProvider implements ResourceProvider {
         query: { ...dryRun, fieldManager, force: String(force) },
         body: object,
         contentType: APPLY,
-        signal,
       });
     };
     const deadline = Date.now() + MISORDER_TIMEOUT_MS;
     for (let wait: number = RETRY_MS.first; ; wait = Math.min(wait * 2, RETRY_MS.most)) {
       try {
-        return await send(inputs);
+        const created = await send(inputs);
+        if (request.preview === true || !isDying(created)) return created;
+        await this.#awaitGone(api, created, request.timeout, context);
       } catch (error) {
         if (request.preview === true) {
           if (!applies || !isImmutable(error)) throw error;
@@ -416,13 +419,30 @@ export class KubernetesProvider implements ResourceProvider {
           );
           return send(renamed);
         }
+        if (error instanceof ApiError && error.reason === "AlreadyExists") {
+          const { live } = await this.#failure(api, error, inputs);
+          if (!isDying(live)) throw error;
+          await this.#awaitGone(api, live, request.timeout, context);
+          continue;
+        }
         const missing =
           error instanceof UnknownKind || (error instanceof ApiError && error.code === 404);
         if (!missing || Date.now() + wait > deadline) throw error;
         context.status(`creation failed, trying again: ${messageOf(error)}`);
-        await pause(wait, context.signal);
+        await delay(wait, undefined, { signal: context.signal });
       }
     }
+  }
+
+  /** An earlier object of the same name may still be on its way out. */
+  async #awaitGone(
+    api: ApiServer,
+    object: Properties,
+    timeout: number | undefined,
+    context: CallContext,
+  ): Promise<void> {
+    const kind = await api.resourceKind(text(object["apiVersion"]), text(object["kind"]));
+    await untilGone(api, kind, object, timeout || DELETE_TIMEOUT_SECONDS, context);
   }
 
   async read(request: ReadRequest, context: CallContext): Promise<ReadResponse> {
@@ -546,7 +566,7 @@ export class KubernetesProvider implements ResourceProvider {
       applied = await this.#applyUpdate(api, path, inputs, fieldManager, request, context);
       if (request.preview === true) return { properties: state(applied) };
       const live = await this.#awaitReady(api, applied, inputs, request.timeout, context);
-      if (oldManager !== fieldManager) await this.#relinquish(api, path, live, oldManager, context);
+      if (oldManager !== fieldManager) await this.#relinquish(api, path, live, oldManager);
       return { properties: state(live) };
     } catch (error) {
       if (request.preview === true && isForbidden(error)) return { properties: request.news };
@@ -577,20 +597,13 @@ export class KubernetesProvider implements ResourceProvider {
     request: UpdateRequest,
     context: CallContext,
   ): Promise<Properties> {
-    const { signal } = context;
     const dryRun: { [key: string]: string } = request.preview === true ? { dryRun: "All" } : {};
-    let live = await api.request("GET", path, { signal });
+    const live = await this.#takeOver(api, path, inputs, fieldManager, request, context);
     if (inputs["kind"] === "CustomResourceDefinition" && isBuiltIn(text(inputs["apiVersion"]))) {
       // A definition is replaced as a whole: a patch could not take a version out of it.
       const body = structuredClone(inputs);
       setMetadata(body, "resourceVersion", pick(live, "metadata", "resourceVersion"));
-      return api.request("PUT", path, { query: { ...dryRun, fieldManager }, body, signal });
-    }
-    if (request.preview !== true && !isPatch(typeName(request.urn), inputs)) {
-      const body = takeOver(live, fieldManager);
-      if (body !== undefined) {
-        live = await api.request("PATCH", path, { body, contentType: JSON_PATCH, signal });
-      }
+      return api.request("PUT", path, { query: { ...dryRun, fieldManager }, body });
     }
     const body = structuredClone(inputs);
     for (const ignored of request.ignoreChanges ?? []) {
@@ -602,8 +615,31 @@ export class KubernetesProvider implements ResourceProvider {
       query: { ...dryRun, fieldManager, force: String(force) },
       body,
       contentType: APPLY,
-      signal,
     });
+  }
+
+  /** The live object, its fields that client-side writes left behind handed to the manager that applies. */
+  async #takeOver(
+    api: ApiServer,
+    path: string,
+    inputs: Properties,
+    fieldManager: string,
+    request: UpdateRequest,
+    context: CallContext,
+  ): Promise<Properties> {
+    for (let attempt = 1; ; attempt += 1) {
+      const live = await api.request("GET", path, { signal: context.signal });
+      if (request.preview === true || isPatch(typeName(request.urn), inputs)) return live;
+      const body = takeOver(live, fieldManager);
+      if (body === undefined) return live;
+      try {
+        return await api.request("PATCH", path, { body, contentType: JSON_PATCH });
+      } catch (error) {
+        // A controller wrote in between: look again.
+        const changed = error instanceof ApiError && error.code === 409;
+        if (!changed || attempt === TAKE_OVER_ATTEMPTS) throw error;
+      }
+    }
   }
 
   async #relinquish(
@@ -611,7 +647,6 @@ export class KubernetesProvider implements ResourceProvider {
     path: string,
     object: Properties,
     fieldManager: string,
-    context: CallContext,
   ): Promise<void> {
     const { name, namespace } = (object["metadata"] ?? {}) as Properties;
     const body: Properties = {
@@ -622,8 +657,7 @@ export class KubernetesProvider implements ResourceProvider {
         ...(namespace === undefined ? {} : { namespace }),
       },
     };
-    const { signal } = context;
-    await api.request("PATCH", path, { query: { fieldManager }, body, contentType: APPLY, signal });
+    await api.request("PATCH", path, { query: { fieldManager }, body, contentType: APPLY });
   }
 
   async delete(request: DeleteRequest, context: CallContext): Promise<void> {
@@ -646,12 +680,18 @@ export class KubernetesProvider implements ResourceProvider {
       );
       const path = api.path(kind, text(pick(live, "metadata", "namespace")) || namespace, name);
       if (isPatch(typeName(request.urn), inputs)) {
-        await this.#relinquish(api, path, live, this.#fieldManager(state.fieldManager, inputs), context);
+        await this.#relinquish(api, path, live, this.#fieldManager(state.fieldManager, inputs));
         return;
       }
       const propagationPolicy = propagation(annotations(inputs)[DELETION_PROPAGATION]);
       const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy };
-      const answer = await api.request("DELETE", path, { body, signal });
+      const answer = await api.request("DELETE", path, { body }).catch(async (error: unknown) => {
+        // A namespace that is going already refuses to be deleted again.
+        if (!(error instanceof ApiError) || error.code !== 409) throw error;
+        const current = await api.request("GET", path, { signal });
+        if (!isDying(current)) throw error;
+        return current;
+      });
       // The server answers with the object while something holds it, and with a status once it is gone.
       if (answer["kind"] === "Status") return;
       const skipped =
@@ -663,7 +703,7 @@ export class KubernetesProvider implements ResourceProvider {
     } catch (error) {
       if (error instanceof UnknownKind || (error instanceof ApiError && error.code === 404)) return;
       if (error instanceof Unreachable && this.#isForgotten(context)) return;
-      throw new Error(explained(error));
+      throw new Error(explained(error), { cause: error });
     }
   }
 
@@ -806,6 +846,11 @@ function isPreviewTolerated(error: unknown): boolean {
   return error.code === 403 || error.reason === "AlreadyExists" || namespaceMissing || noDryRun;
 }
 
+/** Deleted, but something still holds it. */
+function isDying(object: Properties): boolean {
+  return pick(object, "metadata", "deletionTimestamp") !== undefined;
+}
+
 function isImmutable(error: unknown): boolean {
   return (
     error instanceof ApiError && error.code === 422 && error.message.includes("field is immutable")
@@ -818,11 +863,6 @@ function text(value: Value | undefined): string {
 
 function quoted(value: string): string {
   return JSON.stringify(value);
-}
-
-async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  const { setTimeout: delay } = await import("node:timers/promises");
-  await delay(milliseconds, undefined, { signal });
 }
 
 /** An object's annotations that are known. */

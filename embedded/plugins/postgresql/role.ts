@@ -315,7 +315,7 @@ export function roleResource(getServer: GetServer): BridgedResource {
             ],
       ),
     ],
-    modifyPlan(planned, prior) {
+    modifyPlan({ planned, prior }) {
       // What is not set reads back as zero: that is no change.
       for (const name of ["assumeRole", ...Object.keys(TIMEOUTS)]) {
         const before = prior?.[name];

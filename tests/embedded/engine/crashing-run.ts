@@ -57,9 +57,9 @@ function marked(mark: string): { pid: number; program: string; line: string }[] 
         if (words[0] === "") return [];
         return [{ pid: Number(entry), program: words[0] ?? "", line: words.join(" ") }];
       } catch (error) {
-        // It has ended while we looked.
+        // It has ended while we looked, or is somebody else's.
         const { code } = error as NodeJS.ErrnoException;
-        if (code === "ENOENT" || code === "ESRCH") return [];
+        if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return [];
         throw error;
       }
     });

@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
@@ -296,6 +296,15 @@ describe("clearStaleLock", () => {
     writeFileSync(file, content);
     return file;
   }
+
+  it("removes a lock whose process number another program has now", async () => {
+    const file = await lock(
+      "reused",
+      JSON.stringify({ pid: process.pid, hostname: hostname(), timestamp: "2026-01-01T00:00:00Z" }),
+    );
+    expect(clearStaleLock(STACK, options)).toBe(1);
+    expect(existsSync(file)).toBe(false);
+  });
 
   it("leaves a lock of another host, and one that it cannot read", async () => {
     const other = await lock(
