@@ -14,7 +14,9 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ["eslint.config.js", "vitest.config.ts", "embedded/bootstrap.mjs"] },
+        projectService: {
+          allowDefaultProject: ["eslint.config.js", "vitest.config.ts", "embedded/bootstrap.mjs"],
+        },
       },
     },
     rules: {
@@ -28,7 +30,12 @@ export default tseslint.config(
     rules: {
       "no-restricted-imports": [
         "error",
-        { patterns: forbids.map((layer) => ({ group: [`**/${layer}/**`], message: "See docs/architecture.md." })) },
+        {
+          patterns: forbids.map((layer) => ({
+            group: [`**/${layer}/**`],
+            message: "See docs/architecture.md.",
+          })),
+        },
       ],
     },
   })),
@@ -37,7 +44,19 @@ export default tseslint.config(
     rules: {
       "no-restricted-imports": [
         "error",
-        { patterns: [{ group: ["@pulumi/*", "**/components/**", "**/stacks/**", "**/policies/**", "**/embedded/**"] }] },
+        {
+          patterns: [
+            {
+              group: [
+                "@pulumi/*",
+                "**/components/**",
+                "**/stacks/**",
+                "**/policies/**",
+                "**/embedded/**",
+              ],
+            },
+          ],
+        },
       ],
     },
   },

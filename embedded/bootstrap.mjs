@@ -25,7 +25,9 @@ function readOr(file, otherwise) {
 
 const [major = 0] = process.versions.node.split(".").map(Number);
 if (major < 20) {
-  refuse(`Node: must be version 20 or later, got ${process.versions.node}. Install Node 20 or later.`);
+  refuse(
+    `Node: must be version 20 or later, got ${process.versions.node}. Install Node 20 or later.`,
+  );
 }
 
 const lockfile = readFileSync(join(ROOT, "package-lock.json"));

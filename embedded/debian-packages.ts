@@ -67,9 +67,7 @@ export async function installMissingPackages(progress: Progress): Promise<void> 
   try {
     await apt("update");
     // Debian starts a cluster and a daemon of its own on install; neither is wanted on the host.
-    await withoutServiceStarts(() =>
-      apt("install", "-y", "--no-install-recommends", ...missing),
-    );
+    await withoutServiceStarts(() => apt("install", "-y", "--no-install-recommends", ...missing));
   } catch (error) {
     throw new PlatformError(
       `Debian packages: must be installed, got none of ${missing.join(", ")}. ` +

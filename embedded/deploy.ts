@@ -29,7 +29,12 @@ export async function deploy(
   facts: PlatformFacts,
   options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
 ): Promise<ChangeCounts> {
-  const run = await runOnStack(["up", "--yes", "--policy-pack", policyPack()], stack, facts, options);
+  const run = await runOnStack(
+    ["up", "--yes", "--policy-pack", policyPack()],
+    stack,
+    facts,
+    options,
+  );
   if (run.exitCode !== 0) throw pulumiFailure(stack.name, run);
   return changeCounts(run.stdout);
 }
@@ -49,7 +54,12 @@ export async function destroy(
   facts: PlatformFacts,
   options: Pick<PulumiOptions, "onLine"> = {},
 ): Promise<void> {
-  const run = await runOnStack(["destroy", "--yes", "--skip-preview", "--remove"], stack, facts, options);
+  const run = await runOnStack(
+    ["destroy", "--yes", "--skip-preview", "--remove"],
+    stack,
+    facts,
+    options,
+  );
   if (run.exitCode !== 0) throw pulumiFailure(stack.name, run);
 }
 

@@ -38,10 +38,7 @@ export type LocalTenant = { readonly name: string; readonly location: string } &
  * Writes the settings of the fleet stack out of what runs: the same keys as `Pulumi.prod.yaml`, with the addresses,
  * keys and files of the embedded machines. Secrets are made once and kept.
  */
-export async function writeFleetStack(
-  facts: PlatformFacts,
-  images: Images,
-): Promise<LocalStack> {
+export async function writeFleetStack(facts: PlatformFacts, images: Images): Promise<LocalStack> {
   await makeSecrets();
   const rootKey = parseRootKey(await readFile(ROOT_KEY_FILE, "utf8"), "the local root key");
   const byDigest = ({ reference, digest }: ImageFacts): string => `${reference}@${digest}`;

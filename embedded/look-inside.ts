@@ -5,7 +5,12 @@ import { join } from "node:path";
 import { pulumiEnvironment } from "./engine/engine.ts";
 import { PULUMI_BIN } from "./engine/plugins.ts";
 import { localStackOf } from "./local-fleet.ts";
-import { asOperator, type MachineFacts, type PlatformFacts, platformFacts } from "./machines/platform.ts";
+import {
+  asOperator,
+  type MachineFacts,
+  type PlatformFacts,
+  platformFacts,
+} from "./machines/platform.ts";
 import { BIN } from "./paths.ts";
 import { PlatformError } from "./platform-error.ts";
 
@@ -28,7 +33,9 @@ export async function shell(args: readonly string[]): Promise<number> {
 export async function kubectl(args: readonly string[]): Promise<number> {
   const { facts, machine, rest } = await machineOf(args);
   if (machine.cluster === undefined) {
-    throw new PlatformError(`Machine "${machine.name}": must have a cluster, got none. Name another.`);
+    throw new PlatformError(
+      `Machine "${machine.name}": must have a cluster, got none. Name another.`,
+    );
   }
   return inOperator(facts, [
     join(BIN, "kubectl"),
@@ -43,7 +50,9 @@ export async function psql(args: readonly string[]): Promise<number> {
   const { facts, machine, rest } = await machineOf(args);
   const { postgres } = machine;
   if (postgres === undefined) {
-    throw new PlatformError(`Machine "${machine.name}": must have a PostgreSQL, got none. Name another.`);
+    throw new PlatformError(
+      `Machine "${machine.name}": must have a PostgreSQL, got none. Name another.`,
+    );
   }
   return inOperator(facts, ["psql", ...rest], {
     PGHOST: postgres.host,
@@ -60,9 +69,10 @@ export async function psql(args: readonly string[]): Promise<number> {
 export async function pulumi(args: readonly string[]): Promise<number> {
   const facts = await running();
   const stackName = args[args.findIndex((arg) => arg === "--stack" || arg === "-s") + 1];
-  const stack = args.some((arg) => arg === "--stack" || arg === "-s") && stackName !== undefined
-    ? localStackOf(stackName)
-    : undefined;
+  const stack =
+    args.some((arg) => arg === "--stack" || arg === "-s") && stackName !== undefined
+      ? localStackOf(stackName)
+      : undefined;
   return inOperator(
     facts,
     [

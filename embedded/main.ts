@@ -33,4 +33,3 @@ try {
   process.stderr.write(`\n${describeFailure(error)}\n`);
   process.exitCode = 1;
 }
-

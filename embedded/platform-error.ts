@@ -7,7 +7,10 @@ export class PlatformError extends Error {
   /** The file that holds the whole story, where there is one. */
   readonly logFile: string | undefined;
 
-  constructor(message: string, options: { readonly logFile?: string; readonly cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    options: { readonly logFile?: string; readonly cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.logFile = options.logFile;
   }

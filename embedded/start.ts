@@ -1,7 +1,12 @@
 import { bringUp } from "./bring-up.ts";
 import { type ChangeCounts, deploy } from "./deploy.ts";
 import { firstDoorPort, openDoors } from "./doors/doors.ts";
-import { type LocalTenant, TENANT_DOMAIN, writeFleetStack, writeTenantStack } from "./local-fleet.ts";
+import {
+  type LocalTenant,
+  TENANT_DOMAIN,
+  writeFleetStack,
+  writeTenantStack,
+} from "./local-fleet.ts";
 import { asOperator, type PlatformFacts } from "./machines/platform.ts";
 import { Steps } from "./steps.ts";
 
@@ -53,14 +58,24 @@ function whereThingsAre(facts: PlatformFacts, port: number): string {
       machine.address,
       [
         "SSH",
-        machine.postgres === undefined ? "PostgreSQL programs" : `PostgreSQL :${machine.postgres.port}`,
+        machine.postgres === undefined
+          ? "PostgreSQL programs"
+          : `PostgreSQL :${machine.postgres.port}`,
         ...(machine.cluster === undefined ? [] : ["Kubernetes", "ingress :443"]),
       ].join(", "),
     ]),
   ];
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const widths = [0, 1, 2].map((column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
+  );
   const table = rows
-    .map((row) => `  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}`)
+    .map(
+      (row) =>
+        `  ${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd()}`,
+    )
     .join("\n");
   const doors = DOORS.map((machine, index) => `127.0.0.1:${port + index} ${machine}`).join(", ");
   return `${table}

@@ -7,6 +7,8 @@ export async function stop(): Promise<number> {
   const steps = new Steps();
   await steps.run("doors", () => closeDoors());
   await steps.run("machines and clusters", () => stopPlatform());
-  process.stdout.write("Stopped. Data and builds stay in .cache; remove that folder to forget them.\n");
+  process.stdout.write(
+    "Stopped. Data and builds stay in .cache; remove that folder to forget them.\n",
+  );
   return 0;
 }

@@ -28,7 +28,9 @@ interface Tally {
 export async function test(args: readonly string[]): Promise<number> {
   const [level = "all"] = args;
   if (level !== "all" && level !== "unit") {
-    throw new PlatformError(`Tests "${level}": must be all or unit. Run npm test or npm run test:unit.`);
+    throw new PlatformError(
+      `Tests "${level}": must be all or unit. Run npm test or npm run test:unit.`,
+    );
   }
   const here: Enter = (argv) => argv;
   const tally: Tally = { passed: 0, failed: 0 };
@@ -84,7 +86,10 @@ function readResult(
   project: string,
 ): { numTotalTests: number; numPassedTests: number } {
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as { numTotalTests: number; numPassedTests: number };
+    return JSON.parse(readFileSync(file, "utf8")) as {
+      numTotalTests: number;
+      numPassedTests: number;
+    };
   } catch (cause) {
     throw new PlatformError(
       `Tests "${project}": must leave their results, got none. Read what vitest printed above.`,

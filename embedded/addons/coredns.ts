@@ -48,8 +48,8 @@ export function coredns(target: AddonsTarget, image: string): KubernetesObject[]
       kind: "ConfigMap",
       metadata,
       data: {
-        Corefile: corefile(),
-        NodeHosts: `${target.machineAddress} ${target.name}.${target.domain} ${target.name}\n`,
+        Corefile: corefile(target.domain),
+        NodeHosts: `${target.machineAddress} ${target.name}.${target.domain}\n`,
       },
     },
     {
@@ -125,27 +125,35 @@ function podSpec(image: string): object {
   };
 }
 
-function corefile(): string {
-  return `.:53 {
+/**
+ * One block per kind of name, and the last for all others. In one block this would not do: what answers "no such
+ * name" comes before the cluster's names in CoreDNS's order of plugins, whatever the order of the lines.
+ */
+function corefile(domain: string): string {
+  return `cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
     health :8080
     ready :8181
+    prometheus :9153
+    cache 30
+    loadbalance
     kubernetes cluster.local in-addr.arpa ip6.arpa {
         pods insecure
-        fallthrough in-addr.arpa ip6.arpa
     }
+}
+${domain}:53 {
+    errors
     hosts /etc/coredns/NodeHosts {
         ttl 60
         reload 15s
-        fallthrough
     }
+}
+.:53 {
+    errors
+    reload 15s
     template ANY ANY . {
         rcode NXDOMAIN
     }
-    prometheus :9153
-    cache 30
-    reload 15s
-    loadbalance
 }
 `;
 }

@@ -58,8 +58,22 @@ export async function plainTenant(
     mode: 0o600,
   });
   const chart = await writeChart(folder, objects);
-  const sql = databaseSql(name);
-  const rollout = ["rollout", "status", "deployment/app", "--namespace", namespace, "--timeout=60s"];
+  const verifiers = deployment.resources
+    .filter(({ type }) => type === "postgresql:index/role:Role")
+    .map(({ inputs }) => plain(inputs) as { name: string; password?: string });
+  const sql = databaseSql(name, (role) => {
+    const verifier = verifiers.find((candidate) => candidate.name === role)?.password;
+    if (verifier === undefined) throw new Error(`Role ${role} must have a password`);
+    return `password '${verifier}'`;
+  });
+  const rollout = [
+    "rollout",
+    "status",
+    "deployment/app",
+    "--namespace",
+    namespace,
+    "--timeout=60s",
+  ];
   return {
     byKubectl: async () => {
       await psql(machine, facts, sql.create);
@@ -71,7 +85,13 @@ export async function plainTenant(
       await helm(machine, facts, ["install", name, chart, "--namespace", "default", "--wait"]);
     },
     remove: async () => {
-      await helm(machine, facts, ["uninstall", name, "--namespace", "default", "--ignore-not-found"]);
+      await helm(machine, facts, [
+        "uninstall",
+        name,
+        "--namespace",
+        "default",
+        "--ignore-not-found",
+      ]);
       await kubectl(machine, facts, ["delete", "namespace", namespace, "--ignore-not-found"]);
       await psql(machine, facts, sql.drop);
     },
@@ -92,28 +112,32 @@ function withoutMarks({ __fieldManager: _, ...manifest }: Manifest): Manifest {
 }
 
 /** The roles, database and grants of a tenant, in as few statements as a person would write. */
-function databaseSql(name: string): { create: string; drop: string } {
+function databaseSql(
+  name: string,
+  password: (role: string) => string,
+): { create: string; drop: string } {
   const id = name.replaceAll("-", "_");
   const database = `tenant_${id}`;
+  const [app, backup] = [`app_${id}`, `backup_${id}`];
   return {
     create: `
       create role ${database} nologin;
       create role owner_${id} nologin;
-      create role app_${id} login noinherit connection limit 10 in role ${database}, owner_${id};
-      create role backup_${id} login bypassrls connection limit 2 in role ${database}, pg_read_all_data;
+      create role ${app} login noinherit connection limit 10 in role ${database}, owner_${id} ${password(app)};
+      create role ${backup} login bypassrls connection limit 2 in role ${database}, pg_read_all_data ${password(backup)};
       create database ${database} template template0 encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8';
       revoke all on database ${database} from public;
-      grant connect on database ${database} to app_${id}, backup_${id};
+      grant connect on database ${database} to ${app}, ${backup};
       \\connect ${database}
       revoke all on schema public from public;
       create schema app authorization owner_${id};
-      grant usage on schema app to app_${id};
+      grant usage on schema app to ${app};
       alter default privileges for role owner_${id} in schema app
-        grant select, insert, update, delete on tables to app_${id};
-      alter default privileges for role owner_${id} in schema app grant select, usage on sequences to app_${id};`,
+        grant select, insert, update, delete on tables to ${app};
+      alter default privileges for role owner_${id} in schema app grant select, usage on sequences to ${app};`,
     drop: `
       drop database if exists ${database} with (force);
-      drop role if exists app_${id}, backup_${id}, owner_${id}, ${database};`,
+      drop role if exists ${app}, ${backup}, owner_${id}, ${database};`,
   };
 }
 

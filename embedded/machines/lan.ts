@@ -14,19 +14,6 @@ import type { MachineName, MachinePlan } from "./layout.ts";
 /** A place with an address on the LAN. */
 export type LanMember = MachineName | "operator";
 
-/**
- * Pairs of bridge ports between which no frame passes. A frame on a bridge carries no address that
- * a pod or a NAT could have changed, so the ports, not the addresses, are what is cut.
- */
-const CUT_TABLE = `table bridge cut {
-  set pairs { type ifname . ifname; }
-  chain forward {
-    type filter hook forward priority 0; policy accept;
-    iifname . oifname @pairs drop;
-  }
-}
-`;
-
 /** Makes the bridge and the operator's workplace unless they are there. */
 export async function ensureLan(): Promise<void> {
   const ports = await bridgePorts();
@@ -34,9 +21,6 @@ export async function ensureLan(): Promise<void> {
     await removeNamespace("lan");
     const lan = namespaceName("lan");
     await mustRun("make the LAN", ["ip", "netns", "add", lan]);
-    await mustRun("make the table of cut links", inNamespace("lan", ["nft", "-f", "-"]), {
-      stdin: CUT_TABLE,
-    });
     await mustRun("make the bridge", ["ip", "-netns", lan, "-batch", "-"], {
       stdin: "link set lo up\nlink add br0 type bridge\nlink set br0 up\n",
     });
@@ -124,19 +108,34 @@ async function removeNamespace(owner: LanMember | "lan"): Promise<void> {
 
 /** Lets no packet pass between two members, in either direction. Done at once; safe to repeat. */
 export async function cutLink(a: LanMember, b: LanMember): Promise<void> {
-  await changePairs("add", a, b);
+  await changeCut(a, b, [
+    `add rule ${cutChain(a, b)} iifname "${a}" oifname "${b}" drop`,
+    `add rule ${cutChain(a, b)} iifname "${b}" oifname "${a}" drop`,
+  ]);
 }
 
 /** Lets packets pass again between two members. Safe to repeat. */
 export async function healLink(a: LanMember, b: LanMember): Promise<void> {
-  // Deleting an absent element fails the whole transaction, so it is added first.
-  await changePairs("add", a, b);
-  await changePairs("delete", a, b);
+  await changeCut(a, b, [`delete chain ${cutChain(a, b)}`]);
 }
 
-async function changePairs(verb: "add" | "delete", a: LanMember, b: LanMember): Promise<void> {
-  await mustRun(`${verb} the cut between ${a} and ${b}`, inNamespace("lan", ["nft", "-f", "-"]), {
-    stdin: `${verb} element bridge cut pairs { "${a}" . "${b}", "${b}" . "${a}" }\n`,
+/** The frames of each pair pass a chain of their own on the bridge; the order of the two is one. */
+function cutChain(a: LanMember, b: LanMember): string {
+  return `bridge cut ${[a, b].sort().join("_to_").replaceAll("-", "_")}`;
+}
+
+/**
+ * Changes the rules of a pair. They name the bridge's ports: addresses could be those of pods, or
+ * be changed on the way.
+ */
+async function changeCut(a: LanMember, b: LanMember, lines: readonly string[]): Promise<void> {
+  const chain = cutChain(a, b);
+  await mustRun(`change the link between ${a} and ${b}`, inNamespace("lan", ["nft", "-f", "-"]), {
+    stdin: `add table bridge cut
+add chain ${chain} { type filter hook forward priority 0; policy accept; }
+flush chain ${chain}
+${lines.join("\n")}
+`,
   });
 }
 

@@ -54,9 +54,11 @@ describe("an engine that is killed in the middle of an up", () => {
       { kind: "role", found: 4 },
     ]);
 
-    const recorded = (JSON.parse(
-      (await runOnStack(["stack", "export"], stack, facts)).stdout,
-    ) as { deployment: { resources: { type: string; id?: string }[] } }).deployment.resources;
+    const recorded = (
+      JSON.parse((await runOnStack(["stack", "export"], stack, facts)).stdout) as {
+        deployment: { resources: { type: string; id?: string }[] };
+      }
+    ).deployment.resources;
     for (const kind of ["secrets", "networkpolicies", "cronjobs", "serviceaccounts", "services"]) {
       const found = JSON.parse(
         await kubectl(location, "get", kind, "--namespace", `tenant-${TENANT}`, "-o", "json"),

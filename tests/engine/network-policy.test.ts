@@ -29,7 +29,17 @@ describe("a NetworkPolicy between two pods", () => {
     await apply(
       machine,
       { apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE } },
-      pod("server", ["/bin/busybox", "nc", "-lk", "-p", "8080", "-e", "/bin/busybox", "echo", "heard"]),
+      pod("server", [
+        "/bin/busybox",
+        "nc",
+        "-lk",
+        "-p",
+        "8080",
+        "-e",
+        "/bin/busybox",
+        "echo",
+        "heard",
+      ]),
       pod("client", ["/bin/busybox", "sleep", "3600"]),
     );
     await kubectl(
@@ -58,7 +68,9 @@ describe("a NetworkPolicy between two pods", () => {
     expect(await connects()).toBe(false);
     await kubectl(machine, "delete", "networkpolicy", "shut", "--namespace", NAMESPACE);
     const flowingMs = await until("packets flow", WITHIN_MS, connects);
-    process.stdout.write(`stopped after ${stoppedMs.toFixed(0)} ms, flowing after ${flowingMs.toFixed(0)} ms\n`);
+    process.stdout.write(
+      `stopped after ${stoppedMs.toFixed(0)} ms, flowing after ${flowingMs.toFixed(0)} ms\n`,
+    );
   });
 
   /** A connection from inside the client pod. */

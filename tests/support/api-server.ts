@@ -84,7 +84,9 @@ class Processes {
       if (ended !== undefined || Date.now() > deadline) {
         const { name, log } = ended ?? this.#started.at(-1) ?? { name: what, log: "" };
         const text = log === "" ? "" : await readFile(log, "utf8");
-        throw new Error(`Test cluster: ${what} did not come up; ${name} said:\n${text.slice(-2000)}`);
+        throw new Error(
+          `Test cluster: ${what} did not come up; ${name} said:\n${text.slice(-2000)}`,
+        );
       }
       await sleep(50);
     }
@@ -128,7 +130,8 @@ async function run(command: string, args: readonly string[], user: Owner): Promi
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
   const [code] = (await once(child, "close")) as [number];
-  if (code !== 0) throw new Error(`Test cluster: ${command} ended with exit code ${code}: ${errors}`);
+  if (code !== 0)
+    throw new Error(`Test cluster: ${command} ended with exit code ${code}: ${errors}`);
 }
 
 /**
@@ -148,12 +151,23 @@ export async function startTestCluster(
   };
   try {
     const owner = await postgresUser();
-    const [databasePort, kinePort, apiPort] = [await freePort(), await freePort(), await freePort()];
+    const [databasePort, kinePort, apiPort] = [
+      await freePort(),
+      await freePort(),
+      await freePort(),
+    ];
     await chmod(folder, 0o755);
     const database = join(folder, "database");
     await mkdir(database, { mode: 0o700 });
     await chown(database, owner.uid, owner.gid);
-    const initialize = ["-D", database, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
+    const initialize = [
+      "-D",
+      database,
+      "--auth=trust",
+      "--no-sync",
+      "--encoding=UTF8",
+      "--locale=C",
+    ];
     await run(join(POSTGRES_BIN, "initdb"), initialize, owner);
     const settings = [`port=${databasePort}`, "listen_addresses=127.0.0.1", "fsync=off"];
     const options = [...settings, `unix_socket_directories=${database}`, "max_connections=50"];
@@ -225,7 +239,9 @@ export async function startTestCluster(
       ),
     );
     for (const body of definitions) {
-      await api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", { body });
+      await api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", {
+        body,
+      });
     }
     processes.start("kube-controller-manager", join(BIN, "kube-controller-manager"), [
       `--kubeconfig=${kubeconfigFile}`,
@@ -325,7 +341,10 @@ class StandInKubelet {
             target: { apiVersion: "v1", kind: "Node", name: NODE },
           },
         });
-      } else if (pick(pod, "status", "phase") === "Pending" && pick(pod, "status", "podIP") === undefined) {
+      } else if (
+        pick(pod, "status", "phase") === "Pending" &&
+        pick(pod, "status", "podIP") === undefined
+      ) {
         await this.#api.request("PATCH", `${path}/status`, {
           body: { status: podStatus(pod) },
           contentType: "application/merge-patch+json",

@@ -6,7 +6,11 @@ import { connect, type TLSSocket } from "node:tls";
 import { promisify } from "node:util";
 import pg from "pg";
 
-import { type MachineFacts, type PlatformFacts, platformFacts } from "../../embedded/machines/platform.ts";
+import {
+  type MachineFacts,
+  type PlatformFacts,
+  platformFacts,
+} from "../../embedded/machines/platform.ts";
 import { BIN } from "../../embedded/paths.ts";
 
 const run = promisify(execFile);

@@ -116,7 +116,10 @@ export class ApiServer {
     }
   }
 
-  async #read(response: http.IncomingMessage, signal: AbortSignal | undefined): Promise<Properties> {
+  async #read(
+    response: http.IncomingMessage,
+    signal: AbortSignal | undefined,
+  ): Promise<Properties> {
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of response) chunks.push(chunk as Buffer);
@@ -180,7 +183,12 @@ export class ApiServer {
         request.once("error", (error: NodeJS.ErrnoException) => {
           if (options.signal?.aborted === true) reject(options.signal.reason as Error);
           // The server may close a kept connection just as a request sets out on it; all but a POST can be repeated.
-          else if (again && request.reusedSocket && error.code === "ECONNRESET" && method !== "POST")
+          else if (
+            again &&
+            request.reusedSocket &&
+            error.code === "ECONNRESET" &&
+            method !== "POST"
+          )
             attempt(false);
           else reject(new Unreachable(messageOf(error)));
         });
@@ -275,8 +283,12 @@ export class ApiServer {
 
   /** The path of an object, or of its collection when no name is given. */
   path(kind: ResourceKind, namespace: string, name?: string): string {
-    const base = kind.apiVersion.includes("/") ? `/apis/${kind.apiVersion}` : `/api/${kind.apiVersion}`;
-    const within = kind.namespaced ? `/namespaces/${encodeURIComponent(namespace || "default")}` : "";
+    const base = kind.apiVersion.includes("/")
+      ? `/apis/${kind.apiVersion}`
+      : `/api/${kind.apiVersion}`;
+    const within = kind.namespaced
+      ? `/namespaces/${encodeURIComponent(namespace || "default")}`
+      : "";
     return `${base}${within}/${kind.plural}${name === undefined ? "" : `/${encodeURIComponent(name)}`}`;
   }
 }

@@ -17,7 +17,9 @@ const DASHED = [
   "x-kubernetes-preserve-unknown-fields",
   "x-kubernetes-validations",
 ] as const;
-const TO_UNDERSCORES = new Map<string, string>(DASHED.map((key) => [key, key.replaceAll("-", "_")]));
+const TO_UNDERSCORES = new Map<string, string>(
+  DASHED.map((key) => [key, key.replaceAll("-", "_")]),
+);
 const TO_DASHES = new Map<string, string>(DASHED.map((key) => [key.replaceAll("-", "_"), key]));
 
 function renamed(value: Value, names: ReadonlyMap<string, string>): Value {

@@ -133,9 +133,7 @@ export function forcesReplacement(object: Properties, mutability: Mutability): r
       : [...identity, ".type"];
   }
   if (group === "" && kind === "ConfigMap") {
-    return !mutability.configMaps || immutable
-      ? [...identity, ".binaryData", ".data"]
-      : identity;
+    return !mutability.configMaps || immutable ? [...identity, ".binaryData", ".data"] : identity;
   }
   return [...identity, ...(FORCES_REPLACEMENT[`${group}/${kind}`] ?? [])];
 }

@@ -162,7 +162,8 @@ function fieldsOf(name: string, struct: readonly GoField[]): { [field: string]: 
   for (const field of struct) {
     if (field.inline) {
       const target = resolve(name, field.type);
-      if (field.type === "metav1.TypeMeta") Object.assign(fields, { apiVersion: "?string", kind: "?string" });
+      if (field.type === "metav1.TypeMeta")
+        Object.assign(fields, { apiVersion: "?string", kind: "?string" });
       else Object.assign(fields, types[target]);
       continue;
     }
@@ -182,7 +183,8 @@ for (const name of PACKAGES) {
   const group = /const GroupName = "(.*)"/.exec(
     readFileSync(join(folderOf(name), "register.go"), "utf8"),
   )?.[1];
-  if (group === undefined) throw new Error(`Generator: package "${name}" must name its API group, got none.`);
+  if (group === undefined)
+    throw new Error(`Generator: package "${name}" must name its API group, got none.`);
   const version = name.slice(name.indexOf("/") + 1);
   for (const [type, fields] of parse(name).structs) {
     const isKind =

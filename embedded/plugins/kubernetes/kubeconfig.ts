@@ -30,7 +30,12 @@ export interface Kubeconfig {
   readonly users: { readonly [name: string]: Properties };
 }
 
-const FILE_KEYS = ["certificate-authority", "client-certificate", "client-key", "tokenFile"] as const;
+const FILE_KEYS = [
+  "certificate-authority",
+  "client-certificate",
+  "client-key",
+  "tokenFile",
+] as const;
 
 function text(value: Value | undefined): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
@@ -104,7 +109,8 @@ export async function ambientKubeconfig(): Promise<Kubeconfig> {
   if (paths.length === 0) paths.push(join(homedir(), ".kube", "config"));
   const configs: Kubeconfig[] = [];
   for (const path of paths) {
-    if (await isFile(path)) configs.push(parseKubeconfig(await readFile(path, "utf8"), dirname(path)));
+    if (await isFile(path))
+      configs.push(parseKubeconfig(await readFile(path, "utf8"), dirname(path)));
   }
   return {
     currentContext: configs.find((config) => config.currentContext !== "")?.currentContext ?? "",

@@ -251,7 +251,9 @@ export class KubernetesProvider implements ResourceProvider {
     }
     nameObject(request, olds, news);
     if (pick(news, "metadata", "generateName") !== undefined && !isNamed(news)) {
-      throw new Error("the `.metadata.generateName` field is not supported in Server-Side Apply mode");
+      throw new Error(
+        "the `.metadata.generateName` field is not supported in Server-Side Apply mode",
+      );
     }
     const metadata = news["metadata"] ?? {};
     if (isObject(metadata) && metadata["namespace"] === undefined) {
@@ -394,11 +396,15 @@ export class KubernetesProvider implements ResourceProvider {
       }
       // Without an earlier state nothing is known of other managers, so a preview must not stumble over them.
       const force = request.preview === true || this.#forces(object);
-      return api.request("PATCH", api.path(kind, namespace, text(pick(object, "metadata", "name"))), {
-        query: { ...dryRun, fieldManager, force: String(force) },
-        body: object,
-        contentType: APPLY,
-      });
+      return api.request(
+        "PATCH",
+        api.path(kind, namespace, text(pick(object, "metadata", "name"))),
+        {
+          query: { ...dryRun, fieldManager, force: String(force) },
+          body: object,
+          contentType: APPLY,
+        },
+      );
     };
     const deadline = Date.now() + MISORDER_TIMEOUT_MS;
     for (let wait: number = RETRY_MS.first; ; wait = Math.min(wait * 2, RETRY_MS.most)) {
@@ -472,7 +478,10 @@ export class KubernetesProvider implements ResourceProvider {
     try {
       const kind = await api.resourceKind(
         text(oldInputs["apiVersion"]),
-        text(oldInputs["kind"]).replace(isPatch(typeName(request.urn), oldInputs) ? /Patch$/ : "", ""),
+        text(oldInputs["kind"]).replace(
+          isPatch(typeName(request.urn), oldInputs) ? /Patch$/ : "",
+          "",
+        ),
         context.signal,
       );
       const path = api.path(
@@ -490,8 +499,10 @@ export class KubernetesProvider implements ResourceProvider {
         }
       }
     } catch (error) {
-      if (error instanceof Unreachable) return this.#unreachableRead(request, context, error.message);
-      if (error instanceof UnknownKind || (error instanceof ApiError && error.code === 404)) return {};
+      if (error instanceof Unreachable)
+        return this.#unreachableRead(request, context, error.message);
+      if (error instanceof UnknownKind || (error instanceof ApiError && error.code === 404))
+        return {};
       throw error;
     }
     const liveInputs = imported ? importedInputs(live) : prune(live, oldInputs);
@@ -609,8 +620,7 @@ export class KubernetesProvider implements ResourceProvider {
     for (const ignored of request.ignoreChanges ?? []) {
       leaveAsIs(body, live, pathParts(ignored), fieldManager);
     }
-    const force =
-      this.#forces(inputs) || (request.preview === true && hasClientSideManager(live));
+    const force = this.#forces(inputs) || (request.preview === true && hasClientSideManager(live));
     return api.request("PATCH", path, {
       query: { ...dryRun, fieldManager, force: String(force) },
       body,
@@ -673,11 +683,7 @@ export class KubernetesProvider implements ResourceProvider {
     const [namespace, name] = parseId(request.id);
     const { signal } = context;
     try {
-      const kind = await api.resourceKind(
-        text(live["apiVersion"]),
-        text(live["kind"]),
-        signal,
-      );
+      const kind = await api.resourceKind(text(live["apiVersion"]), text(live["kind"]), signal);
       const path = api.path(kind, text(pick(live, "metadata", "namespace")) || namespace, name);
       if (isPatch(typeName(request.urn), inputs)) {
         await this.#relinquish(api, path, live, this.#fieldManager(state.fieldManager, inputs));
@@ -753,9 +759,7 @@ export class KubernetesProvider implements ResourceProvider {
   }
 
   #fieldManager(recorded: string | undefined, inputs: Properties): string {
-    return (
-      annotations(inputs)[PATCH_FIELD_MANAGER] ?? recorded ?? uniqueName("pulumi-kubernetes-")
-    );
+    return annotations(inputs)[PATCH_FIELD_MANAGER] ?? recorded ?? uniqueName("pulumi-kubernetes-");
   }
 
   async #awaitReady(
@@ -841,7 +845,8 @@ function isForbidden(error: unknown): boolean {
 function isPreviewTolerated(error: unknown): boolean {
   if (error instanceof Unreachable) return true;
   if (!(error instanceof ApiError)) return false;
-  const namespaceMissing = error.code === 404 && pick(error.status, "details", "kind") === "namespaces";
+  const namespaceMissing =
+    error.code === 404 && pick(error.status, "details", "kind") === "namespaces";
   const noDryRun = error.code === 400 && error.message.includes("does not support dry run");
   return error.code === 403 || error.reason === "AlreadyExists" || namespaceMissing || noDryRun;
 }
@@ -982,7 +987,13 @@ function propagation(annotation: string | undefined): string {
 /** The inputs of an object that was imported: all of it but what the server alone writes. */
 function importedInputs(live: Properties): Properties {
   const { status: _, ...inputs } = structuredClone(live);
-  for (const key of ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"]) {
+  for (const key of [
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "uid",
+  ]) {
     setMetadata(inputs, key, undefined);
   }
   const known = pick(inputs, "metadata", "annotations");

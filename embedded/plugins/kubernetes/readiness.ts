@@ -75,12 +75,12 @@ function deployment(object: Properties): Readiness {
   if (progressing !== undefined && !isTrue(progressing)) return notYet(said(progressing, ""));
   const failure = condition(object, "ReplicaFailure");
   if (isTrue(failure)) return notYet(said(failure, ""));
-  if (!isTrue(available)) return notYet(said(available, "Minimum number of live Pods was not attained"));
+  if (!isTrue(available))
+    return notYet(said(available, "Minimum number of live Pods was not attained"));
   const updated = count(object, "status", "updatedReplicas");
   const live = count(object, "status", "availableReplicas");
   // Without a progress deadline the controller does not say how far it is.
-  const rolledOut =
-    progressing === undefined || progressing["reason"] === "NewReplicaSetAvailable";
+  const rolledOut = progressing === undefined || progressing["reason"] === "NewReplicaSetAvailable";
   if (!rolledOut || updated < wanted || live < wanted) {
     return notYet(`Waiting for app ReplicaSet to be available (${live}/${wanted} Pods available)`);
   }
@@ -100,7 +100,9 @@ function statefulSet(object: Properties): Readiness {
   const rolledOut = updated >= wanted - partition;
   return rolledOut
     ? READY
-    : notYet(`Waiting for StatefulSet to update Pods (${updated}/${wanted - partition} Pods updated)`);
+    : notYet(
+        `Waiting for StatefulSet to update Pods (${updated}/${wanted - partition} Pods updated)`,
+      );
 }
 
 function daemonSet(object: Properties): Readiness {
@@ -164,8 +166,13 @@ async function service(object: Properties, api: ApiServer): Promise<Readiness> {
       "Service does not target any Pods. Selected Pods may not be ready, or field '.spec.selector' may not match labels on any Pods",
     );
   }
-  if (type === "LoadBalancer" && list(pick(object, "status", "loadBalancer", "ingress")).length === 0) {
-    return notYet("Service was not allocated an IP address; does your cloud provider support this?");
+  if (
+    type === "LoadBalancer" &&
+    list(pick(object, "status", "loadBalancer", "ingress")).length === 0
+  ) {
+    return notYet(
+      "Service was not allocated an IP address; does your cloud provider support this?",
+    );
   }
   return READY;
 }
@@ -217,8 +224,13 @@ async function claim(object: Properties, api: ApiServer): Promise<Readiness> {
 
 function quota(object: Properties): Readiness {
   const canonical = (value: Value | undefined): Value =>
-    isObject(value) ? mapObject(value, (amount) => canonicalQuantity(String(amount)) ?? amount) : {};
-  return deepEqual(canonical(pick(object, "spec", "hard")), canonical(pick(object, "status", "hard")))
+    isObject(value)
+      ? mapObject(value, (amount) => canonicalQuantity(String(amount)) ?? amount)
+      : {};
+  return deepEqual(
+    canonical(pick(object, "spec", "hard")),
+    canonical(pick(object, "status", "hard")),
+  )
     ? READY
     : notYet("The quota is not in force yet");
 }
@@ -306,7 +318,8 @@ function ruleFor(object: Properties, waitFor: string | undefined): Rule | undefi
     return {
       timeoutSeconds: TEN_MINUTES,
       onRead: false,
-      check: (current) => checks.map((check) => check(current)).find(({ ready }) => !ready) ?? READY,
+      check: (current) =>
+        checks.map((check) => check(current)).find(({ ready }) => !ready) ?? READY,
     };
   }
   return RULES[`${String(object["apiVersion"])}/${String(object["kind"])}`];
@@ -382,7 +395,11 @@ export async function untilReady(
   try {
     for await (const next of states(api, kind, object, signal, rule.polls === true)) {
       if (next === undefined) {
-        throw new NotReady(`Resource '${nameOf(object)}' was deleted while it was waited for`, current, []);
+        throw new NotReady(
+          `Resource '${nameOf(object)}' was deleted while it was waited for`,
+          current,
+          [],
+        );
       }
       current = next;
       readiness = await rule.check(current, api);
@@ -546,7 +563,8 @@ function podTrouble(object: Properties): string[] {
   ]) {
     const name = String(container["name"]);
     const waiting = pick(container, "state", "waiting");
-    const ended = pick(container, "state", "terminated") ?? pick(container, "lastState", "terminated");
+    const ended =
+      pick(container, "state", "terminated") ?? pick(container, "lastState", "terminated");
     if (isObject(waiting)) {
       const message = waiting["message"] === undefined ? "" : ` ${String(waiting["message"])}`;
       trouble.push(`container ${name} waits: [${String(waiting["reason"])}]${message}`);
@@ -600,7 +618,8 @@ async function reasonsFor(api: ApiServer, object: Properties, message: string): 
     }
   } catch (error) {
     // The wait's own reason matters more than that no further one could be found.
-    if (!(error instanceof ApiError) && !(error instanceof Unreachable) && !signal.aborted) throw error;
+    if (!(error instanceof ApiError) && !(error instanceof Unreachable) && !signal.aborted)
+      throw error;
   }
   return [...new Set(reasons)].slice(0, MAX_REASONS);
 }

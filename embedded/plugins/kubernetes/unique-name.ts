@@ -47,8 +47,7 @@ function lane(key: Uint32Array, counter: number): Uint32Array {
  * @param seed the engine's seed in base64; without one the suffix is random.
  */
 export function uniqueName(prefix: string, seed?: string): string {
-  const bytes =
-    seed === undefined || seed === "" ? randomBytes(32) : Buffer.from(seed, "base64");
+  const bytes = seed === undefined || seed === "" ? randomBytes(32) : Buffer.from(seed, "base64");
   const hash = createHash("sha256").update(bytes).digest();
   const key = new Uint32Array(8).map((_, i) => hash.readUInt32LE(4 * i));
   const lanes = [0, 1, 2, 3].map((counter) => lane(key, counter));

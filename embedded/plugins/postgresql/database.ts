@@ -35,7 +35,11 @@ async function asOwner<T>(
   owner: string,
   work: () => Promise<T>,
 ): Promise<T> {
-  if (owner === "" || owner === server.settings.databaseUser || (await server.isSuperuser())) {
+  if (
+    owner === "" ||
+    owner === server.settings.databaseUser ||
+    (await server.isSuperuser(session))
+  ) {
     return work();
   }
   const member = await session.rows(
@@ -128,8 +132,10 @@ async function updateDatabase(
       const heir = text(prior, "owner");
       await server.transaction(
         (session) =>
-          server.asMemberOf(session, [heir, owner], () =>
-            session.run(`REASSIGN OWNED BY ${quoteName(heir)} TO ${quoteName(owner)}`),
+          server.asMemberOf(
+            session,
+            () => [heir, owner],
+            () => session.run(`REASSIGN OWNED BY ${quoteName(heir)} TO ${quoteName(owner)}`),
           ),
         name,
       );

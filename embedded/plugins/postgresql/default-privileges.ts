@@ -115,8 +115,10 @@ export function defaultPrivilegesResource(getServer: GetServer): BridgedResource
         (flag(planned, "withGrantOption") ? " WITH GRANT OPTION" : "");
       await server.transaction(
         (session) =>
-          server.asMemberOf(session, [text(planned, "owner")], () =>
-            session.run(revoke(planned), ...(privileges.length === 0 ? [] : [grant])),
+          server.asMemberOf(
+            session,
+            () => [text(planned, "owner")],
+            () => session.run(revoke(planned), ...(privileges.length === 0 ? [] : [grant])),
           ),
         text(planned, "database"),
       );
@@ -155,7 +157,11 @@ export function defaultPrivilegesResource(getServer: GetServer): BridgedResource
       await about(`DefaultPrivileges "${id}"`, "deleted", () =>
         server.transaction(
           (session) =>
-            server.asMemberOf(session, [text(prior, "owner")], () => session.run(revoke(prior))),
+            server.asMemberOf(
+              session,
+              () => [text(prior, "owner")],
+              () => session.run(revoke(prior)),
+            ),
           text(prior, "database"),
         ),
       );

@@ -247,9 +247,11 @@ export function grantResource(getServer: GetServer): BridgedResource {
     const database = text(planned, "database");
     return about(subject, "written", async () => {
       await server.transaction(
-        async (session) =>
-          server.asMemberOf(session, await owners(session, planned), () =>
-            session.run(...statements),
+        (session) =>
+          server.asMemberOf(
+            session,
+            () => owners(session, planned),
+            () => session.run(...statements),
           ),
         // All grants on databases are written under one lock, whatever their database.
         text(planned, "objectType") === "database" ? server.settings.database : database,

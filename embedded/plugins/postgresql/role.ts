@@ -151,6 +151,11 @@ function setting(config: readonly string[], name: string): string | undefined {
   return config.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
 }
 
+/** A name as it is, from how the catalog quotes it. */
+function unquoted(name: string): string {
+  return /^".*"$/s.test(name) ? name.slice(1, -1).replaceAll('""', '"') : name;
+}
+
 async function readRole(
   server: Server,
   session: Session,
@@ -184,16 +189,13 @@ async function readRole(
     bypassRowLevelSecurity: row["rolbypassrls"] === true,
     skipDropRole: flag(prior, "skipDropRole"),
     skipReassignOwned: flag(prior, "skipReassignOwned"),
-    assumeRole: (setting(config, "role") ?? "").replace(/^"(.*)"$/, "$1"),
+    assumeRole: unquoted(setting(config, "role") ?? ""),
     statementTimeout: Number(setting(config, TIMEOUTS.statementTimeout) ?? 0),
     idleInTransactionSessionTimeout: Number(
       setting(config, TIMEOUTS.idleInTransactionSessionTimeout) ?? 0,
     ),
     roles: texts(row["roles"]),
-    searchPaths:
-      searchPath === undefined
-        ? []
-        : searchPath.split(", ").map((path) => path.replace(/^"(.*)"$/, "$1")),
+    searchPaths: searchPath === undefined ? [] : searchPath.split(", ").map(unquoted),
     ...(prior["encrypted"] === undefined ? {} : { encrypted: prior["encrypted"] }),
   };
 }
@@ -241,11 +243,14 @@ async function deleteRole(server: Server, prior: Properties): Promise<void> {
     if (found.length === 0) return;
     if (!flag(prior, "skipReassignOwned")) {
       const heir = quoteName(server.settings.databaseUser);
-      await server.asMemberOf(session, [name], () =>
-        session.run(
-          `REASSIGN OWNED BY ${quoteName(name)} TO ${heir}`,
-          `DROP OWNED BY ${quoteName(name)}`,
-        ),
+      await server.asMemberOf(
+        session,
+        () => [name],
+        () =>
+          session.run(
+            `REASSIGN OWNED BY ${quoteName(name)} TO ${heir}`,
+            `DROP OWNED BY ${quoteName(name)}`,
+          ),
       );
     }
     if (!flag(prior, "skipDropRole")) await session.run(`DROP ROLE ${quoteName(name)}`);

@@ -51,16 +51,20 @@ async function createSchema(server: Server, database: string, planned: Propertie
       [text(planned, "name")],
     );
     const owners = [String(row?.["owner"]), ...(owner === "" ? [] : [owner])];
-    await server.asMemberOf(session, owners, async () => {
-      if (row?.["found"] !== true) {
-        await session.run(
-          `CREATE SCHEMA ${name}${owner === "" ? "" : ` AUTHORIZATION ${quoteName(owner)}`}`,
-        );
-      } else if (owner !== "") {
-        // As the official plugin: a schema that is there already is taken over.
-        await session.run(`ALTER SCHEMA ${name} OWNER TO ${quoteName(owner)}`);
-      }
-    });
+    await server.asMemberOf(
+      session,
+      () => owners,
+      async () => {
+        if (row?.["found"] !== true) {
+          await session.run(
+            `CREATE SCHEMA ${name}${owner === "" ? "" : ` AUTHORIZATION ${quoteName(owner)}`}`,
+          );
+        } else if (owner !== "") {
+          // As the official plugin: a schema that is there already is taken over.
+          await session.run(`ALTER SCHEMA ${name} OWNER TO ${quoteName(owner)}`);
+        }
+      },
+    );
   }, database);
 }
 
@@ -136,8 +140,10 @@ export function schemaResource(getServer: GetServer): BridgedResource {
         if (statements.length > 0) {
           await server.transaction(
             (session) =>
-              server.asMemberOf(session, [text(prior, "owner"), owner], () =>
-                session.run(...statements),
+              server.asMemberOf(
+                session,
+                () => [text(prior, "owner"), owner],
+                () => session.run(...statements),
               ),
             database,
           );
@@ -151,11 +157,14 @@ export function schemaResource(getServer: GetServer): BridgedResource {
       await about(`Schema "${id}"`, "deleted", () =>
         server.transaction(
           (session) =>
-            server.asMemberOf(session, [text(prior, "owner")], () =>
-              session.run(
-                `DROP SCHEMA IF EXISTS ${quoteName(text(prior, "name"))} ` +
-                  (flag(prior, "dropCascade") ? "CASCADE" : "RESTRICT"),
-              ),
+            server.asMemberOf(
+              session,
+              () => [text(prior, "owner")],
+              () =>
+                session.run(
+                  `DROP SCHEMA IF EXISTS ${quoteName(text(prior, "name"))} ` +
+                    (flag(prior, "dropCascade") ? "CASCADE" : "RESTRICT"),
+                ),
             ),
           database,
         ),

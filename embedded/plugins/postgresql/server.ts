@@ -162,31 +162,33 @@ export class Server {
   }
 
   /** Whether the connected user is above all rights; asked once. */
-  async isSuperuser(): Promise<boolean> {
-    this.#superuser ??= await this.session(async (session) => {
+  async isSuperuser(session: Session): Promise<boolean> {
+    if (this.#superuser === undefined) {
       const [row] = await session.rows(
         "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
       );
-      return row?.["rolsuper"] === true;
-    });
+      this.#superuser = row?.["rolsuper"] === true;
+    }
     return this.#superuser;
   }
 
   /**
    * Runs the work as a member of the roles: an administrator who is no superuser may only then change what is theirs.
+   *
+   * @param roles asked for only when they are needed.
    */
   async asMemberOf<T>(
     session: Session,
-    roles: readonly string[],
+    roles: () => Promise<readonly string[]> | readonly string[],
     work: () => Promise<T>,
   ): Promise<T> {
-    if (await this.isSuperuser()) return work();
+    if (await this.isSuperuser(session)) return work();
     const rows = await session.rows(
       `SELECT rolname::text AS role FROM pg_catalog.pg_roles
        WHERE rolname = ANY($1) AND NOT rolsuper AND rolname <> CURRENT_USER AND NOT EXISTS (
          SELECT FROM pg_catalog.pg_auth_members
          WHERE roleid = pg_roles.oid AND pg_get_userbyid(member) = CURRENT_USER)`,
-      [[...new Set(roles)]],
+      [[...new Set(await roles())]],
     );
     const lacking = rows.map((row) => String(row["role"]));
     if (lacking.length === 0) return work();

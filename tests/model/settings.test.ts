@@ -1,0 +1,276 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { Refusal } from "../../model/refusal.ts";
+import type { RefusalCode } from "../../model/refusal.ts";
+import { parseFleet, parseTenant, placeTenant } from "../../model/settings.ts";
+import { goodFleet, goodFleetInput, goodTenantSettings } from "../support/good.ts";
+
+const SOURCE = "Pulumi.prod.yaml";
+
+/** A good fleet's settings with one value replaced; `undefined` removes the key. */
+function fleetWith(path: string, value: unknown): Record<string, unknown> {
+  const fleet = structuredClone(goodFleetInput());
+  const steps = path.split("/");
+  const last = steps.pop() ?? "";
+  let target = fleet;
+  for (const step of steps) {
+    target = target[step] as Record<string, unknown>;
+  }
+  if (value === undefined) {
+    Reflect.deleteProperty(target, last);
+  } else {
+    target[last] = value;
+  }
+  return fleet;
+}
+
+function refusal(code: RefusalCode, ...lines: readonly string[]): Refusal {
+  return new Refusal(code, lines.join("\n"));
+}
+
+describe("parseFleet", () => {
+  it("takes the production fleet as it is in the repository", () => {
+    const file = readFileSync(join(import.meta.dirname, "../../Pulumi.prod.yaml"), "utf8");
+    const { config } = parse(file) as { config: Record<string, unknown> };
+    const fleet = parseFleet(config["fluxbilling:fleet"], SOURCE);
+    expect([fleet.name, fleet.protectData, Object.keys(fleet.locations)]).toEqual([
+      "prod",
+      true,
+      ["nl-1", "fi-1"],
+    ]);
+  });
+
+  it("fills in what production usually is", () => {
+    const { postgres, kubernetes } = goodFleet().locations["nl-1"] ?? {};
+    expect([postgres?.port, kubernetes?.storageClass, goodFleet().master.ssh.port]).toEqual([
+      5432,
+      "local-path",
+      22,
+    ]);
+  });
+
+  it.each([
+    [
+      "locations/nl-1/zone",
+      "mars",
+      'Setting "fluxbilling:fleet.locations.nl-1.zone": must be one of eu, us, apac, got "mars". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "locations/nl-1/address",
+      "nl-1.test",
+      'Setting "fluxbilling:fleet.locations.nl-1.address": must be an IPv4 address, got "nl-1.test". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "locations/nl-1/postgres/port",
+      0,
+      'Setting "fluxbilling:fleet.locations.nl-1.postgres.port": must be a whole number from 1 to 65535, got 0. Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "master/ssh",
+      undefined,
+      'Setting "fluxbilling:fleet.master.ssh": must be an object with the keys port, user, hostKey, privateKey, got none. Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "colour",
+      "blue",
+      'Setting "fluxbilling:fleet": must hold no key but name, protectData, panelDomain, tenantDomain, settingsKeyId, imageRegistries, images, master, standby, backupStores, locations, got "colour". Remove or rename the key in Pulumi.prod.yaml.',
+    ],
+    [
+      "images/backup",
+      "registry.test/fluxbilling/backup:latest",
+      'Setting "fluxbilling:fleet.images.backup": must be <registry>/<repository>@sha256:<64 hexadecimal digits>, without a tag, got "registry.test/fluxbilling/backup:latest". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "imageRegistries",
+      ["other.test"],
+      'Setting "fluxbilling:fleet.images.tenantApp": must come from one of other.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.\nSetting "fluxbilling:fleet.images.backup": must come from one of other.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.',
+    ],
+    [
+      "tenantDomain",
+      "tenants.panels.test",
+      'Setting "fluxbilling:fleet.tenantDomain": must share no registrable domain with the panels\' panels.test, got "tenants.panels.test". Give tenants a domain of their own in Pulumi.prod.yaml, so that no cookie crosses.',
+    ],
+    [
+      "standby/address",
+      "10.77.0.10",
+      'Setting "fluxbilling:fleet.standby.address": must not be the address of master, got "10.77.0.10". Give each machine its own address in Pulumi.prod.yaml.',
+    ],
+    [
+      "locations/nl-1/backupStore",
+      "attic",
+      'Setting "fluxbilling:fleet.locations.nl-1.backupStore": must be one of master, got "attic". Name a store that fluxbilling:fleet.backupStores in Pulumi.prod.yaml holds.',
+    ],
+    [
+      "locations/nl-1/certificates",
+      { issuer: "nobody" },
+      'Setting "fluxbilling:fleet.locations.nl-1.certificates.issuer": must be { issuer: fleet } for the fleet\'s own authority or { issuer: acme, resolver: <name> }, got "nobody". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "settingsKeyId",
+      1234,
+      'Setting "fluxbilling:fleet.settingsKeyId": must be the 16 hexadecimal digits that name the root key, got 1234. Correct it in Pulumi.prod.yaml.',
+    ],
+  ])("refuses %s %j", (path, value, message) => {
+    expect(() => parseFleet(fleetWith(path, value), SOURCE)).toThrow(
+      refusal("SETTING_INVALID", message),
+    );
+  });
+
+  it("refuses a location called as a machine with another part", () => {
+    const locations = goodFleetInput()["locations"] as Record<string, object>;
+    const fleet = fleetWith("locations", {
+      ...locations,
+      standby: { ...locations["nl-1"], address: "10.77.0.40" },
+    });
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.locations.standby": must not be called master or standby, got "standby". Rename the location in Pulumi.prod.yaml.',
+      ),
+    );
+  });
+
+  it("refuses a badly named location by its name", () => {
+    const locations = goodFleetInput()["locations"] as Record<string, object>;
+    const fleet = fleetWith("locations", { NL: locations["nl-1"] });
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.locations.NL": its name must be small letters, digits and single hyphens, starting with a letter, got "NL". Rename it in Pulumi.prod.yaml.',
+      ),
+    );
+  });
+
+  it("refuses a location whose copies would leave its zone", () => {
+    const stores = goodFleetInput()["backupStores"] as Record<string, object>;
+    const fleet = fleetWith("backupStores", { master: { ...stores["master"], zone: "us" } });
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "BACKUP_OUT_OF_ZONE",
+        'Location "nl-1": its backup store must lie in zone eu, got "master" in zone us. Name a store of zone eu in fluxbilling:fleet.locations.nl-1.backupStore.',
+      ),
+    );
+  });
+
+  it("never repeats a secret that stands where a reference must", () => {
+    const fleet = fleetWith("locations/nl-1/postgres/adminPassword", "hunter2");
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.locations.nl-1.postgres.adminPassword": must be a reference to a secret, { file: <path> } or { env: <VARIABLE> }, never the secret itself, got a string. Correct it in Pulumi.prod.yaml.',
+      ),
+    );
+  });
+
+  it("counts a long value instead of showing it", () => {
+    const fleet = fleetWith("master/ssh/hostKey", "k".repeat(400));
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.master.ssh.hostKey": must be an ssh-ed25519 public key without a comment, got a string of 400 characters. Correct it in Pulumi.prod.yaml.',
+      ),
+    );
+  });
+
+  it.each([[undefined], [null], ["fleet"], [[]]])("refuses %j in place of settings", (input) => {
+    expect(() => parseFleet(input, SOURCE)).toThrow(Refusal);
+  });
+});
+
+describe("parseTenant", () => {
+  it("fills in the cheapest plan, the default zone and the first generations", () => {
+    expect(parseTenant({ name: "acme", location: "nl-1" }, SOURCE)).toEqual({
+      name: "acme",
+      location: "nl-1",
+      plan: "lite",
+      zone: "eu",
+      keyGeneration: 1,
+      oldestKeyGeneration: 1,
+      secretGeneration: 1,
+      suspended: false,
+    });
+  });
+
+  it.each([
+    [
+      { name: "Acme Inc." },
+      'Setting "fluxbilling:tenant.name": must be 2 to 40 small letters, digits and single hyphens, start with a letter and end with a letter or digit, got "Acme Inc.". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      { plan: "free" },
+      'Setting "fluxbilling:tenant.plan": must be one of lite, standard, business, got "free". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      { suspended: "yes" },
+      'Setting "fluxbilling:tenant.suspended": must be true or false, got "yes". Correct it in Pulumi.prod.yaml.',
+    ],
+  ])("refuses %j", (settings, message) => {
+    expect(() => parseTenant({ name: "acme", location: "nl-1", ...settings }, SOURCE)).toThrow(
+      refusal("SETTING_INVALID", message),
+    );
+  });
+
+  it("refuses an oldest key that is newer than the one that encrypts", () => {
+    const settings = { name: "acme", location: "nl-1", oldestKeyGeneration: 3, keyGeneration: 2 };
+    expect(() => parseTenant(settings, SOURCE)).toThrow(
+      refusal(
+        "KEY_GENERATION",
+        'Tenant "acme": oldestKeyGeneration must be at most keyGeneration (2), got 3. Lower fluxbilling:tenant.oldestKeyGeneration in Pulumi.prod.yaml.',
+      ),
+    );
+  });
+});
+
+describe("placeTenant", () => {
+  it("puts a tenant, its location and its store into one zone", () => {
+    const { locationName, storeName, zone } = placeTenant(goodFleet(), goodTenantSettings());
+    expect({ locationName, storeName, zone }).toEqual({
+      locationName: "nl-1",
+      storeName: "master",
+      zone: "eu",
+    });
+  });
+
+  it("refuses a location that the fleet has not", () => {
+    expect(() => placeTenant(goodFleet(), goodTenantSettings({ location: "us-1" }))).toThrow(
+      refusal(
+        "LOCATION_UNKNOWN",
+        'Tenant "acme": location must be one of nl-1, fi-1, got "us-1". Set fluxbilling:tenant.location to one of them, or add the location to the fleet first.',
+      ),
+    );
+  });
+
+  it("refuses a location outside the contracted zone", () => {
+    const tenant = goodTenantSettings({ zone: "us", contractRef: "C-2026-1" });
+    expect(() => placeTenant(goodFleet(), tenant)).toThrow(
+      refusal(
+        "ZONE_MISMATCH",
+        'Tenant "acme": location must lie in zone us, got "nl-1" in zone eu. The fleet has no location in zone us: add one first.',
+      ),
+    );
+  });
+
+  it("refuses a zone outside the default one without a contract", () => {
+    const input = structuredClone(goodFleetInput()) as Record<
+      string,
+      Record<string, Record<string, unknown>>
+    >;
+    for (const part of [
+      input["backupStores"]?.["master"],
+      input["locations"]?.["nl-1"],
+      input["locations"]?.["fi-1"],
+    ]) {
+      Object.assign(part ?? {}, { zone: "apac" });
+    }
+    expect(() =>
+      placeTenant(parseFleet(input, SOURCE), goodTenantSettings({ zone: "apac" })),
+    ).toThrow(
+      refusal(
+        "CONTRACT_MISSING",
+        'Tenant "acme": zone apac must come with a contract\'s reference, got none. Set fluxbilling:tenant.contractRef, or leave the zone at eu.',
+      ),
+    );
+  });
+});
