@@ -382,7 +382,7 @@ describe("resources on a real server", () => {
     const role = await create(plugin, "role", { name: "grantee" });
     const database = await create(plugin, "database", { name: "granted" });
     await server.query(
-      "CREATE SCHEMA app; CREATE TABLE app.one(a int, b int); CREATE TABLE app.two(c int); " +
+      "CREATE SCHEMA app; CREATE TABLE app.one(a int, b int); CREATE TABLE app.three(c int); " +
         "CREATE SEQUENCE app.numbers; CREATE FUNCTION app.f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
       "granted",
     );
@@ -401,7 +401,7 @@ describe("resources on a real server", () => {
       [
         { objectType: "table", schema: "app", privileges: ["SELECT", "INSERT"] },
         "grantee_granted_app_table",
-        "REVOKE SELECT ON app.two FROM grantee",
+        "REVOKE SELECT ON app.three FROM grantee",
       ],
       [
         { objectType: "sequence", schema: "app", privileges: ["ALL"] },
@@ -426,10 +426,10 @@ describe("resources on a real server", () => {
     }
     const tables = await create(plugin, "grant", {
       ...{ ...base, objectType: "table", schema: "app" },
-      ...{ objects: ["one", "two"], privileges: ["SELECT"], withGrantOption: true },
+      ...{ objects: ["one", "three"], privileges: ["SELECT"], withGrantOption: true },
     });
     // Terraform's order of a set: by hash.
-    expect(tables.id).toBe("grantee_granted_app_table_two_one");
+    expect(tables.id).toBe("grantee_granted_app_table_three_one");
     const columns = await create(plugin, "grant", {
       ...{ ...base, objectType: "column", schema: "app", objects: ["one"] },
       ...{ columns: ["a", "b"], privileges: ["UPDATE"] },
