@@ -1,14 +1,16 @@
 import * as pulumi from "@pulumi/pulumi";
 import { Refusal } from "./model/refusal.ts";
 import { deployFleet } from "./stacks/fleet.ts";
+import type { FleetOutputs } from "./stacks/fleet.ts";
 import { secretSource } from "./stacks/secret-source.ts";
 import { stackSettings } from "./stacks/stack-settings.ts";
 import { deployTenant } from "./stacks/tenant.ts";
+import type { TenantOutputs } from "./stacks/tenant.ts";
 
 const config = new pulumi.Config("fluxbilling");
 const folder = import.meta.dirname;
 
-function deploy(): { readonly fleet?: object; readonly tenant?: object } {
+function deploy(): FleetOutputs | TenantOutputs {
   const settings = stackSettings(
     {
       fleet: config.getObject<unknown>("fleet"),
@@ -20,11 +22,11 @@ function deploy(): { readonly fleet?: object; readonly tenant?: object } {
   );
   const secrets = secretSource(folder, process.env);
   return settings.kind === "fleet"
-    ? { fleet: deployFleet(settings.fleet, secrets) }
-    : { tenant: deployTenant(settings.fleet, settings.tenant, settings.placement, secrets) };
+    ? deployFleet(settings.fleet, secrets)
+    : deployTenant(settings.fleet, settings.tenant, settings.placement, secrets);
 }
 
-function deployOrExplain(): ReturnType<typeof deploy> {
+function deployOrExplain(): FleetOutputs | TenantOutputs {
   try {
     return deploy();
   } catch (error) {
@@ -33,5 +35,6 @@ function deployOrExplain(): ReturnType<typeof deploy> {
   }
 }
 
-/** Outputs of the stack, under what it is: `fleet` or `tenant`. */
-export const { fleet, tenant } = deployOrExplain();
+// The default export is what the engine takes as the stack's outputs; named exports could not
+// differ between a fleet and a tenant without a warning for those that are not there.
+export default deployOrExplain();

@@ -134,6 +134,13 @@ exec ${BIN}/kube-scheduler${flags({
       name: "kubelet",
       run: `${untilSocket(CONTAINERD_SOCKET)}
 ${afterApi}
+# Pods of an earlier life start at once: what they need of the network must be there before.
+if [ -d /var/lib/kubelet/pods ]; then
+  for attempt in {1..100}; do
+    nft list table ip kube-proxy &> /dev/null && break
+    sleep 0.1
+  done
+fi
 exec ${BIN}/kubelet${flags({
         config: `${ETC}/kubelet.yaml`,
         "hostname-override": machine.name,
@@ -232,6 +239,8 @@ function kubeletSettings(machine: MachinePlan, cluster: ClusterPlan): object {
     clusterDomain: "cluster.local",
     containerLogMaxSize: "4Mi",
     containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
+    // A program that starts before what it needs comes back at once, not after ten seconds.
+    crashLoopBackOff: { maxContainerRestartPeriod: "2s" },
     // The computer's disk is not the machine's: other programs may fill it for a while.
     evictionHard: {
       "imagefs.available": "1%",

@@ -178,7 +178,7 @@ async function hideCacheFromOfficialHost(): Promise<void> {
 async function installLanguageHost(): Promise<InstalledPlugin> {
   const version = await packageVersion("pulumi");
   const official = await officialPulumi(`v${version}`);
-  if (official !== undefined) {
+  if (official !== undefined && !(await isEmbeddedHost(official.folder))) {
     await rm(join(BIN, LANGUAGE_HOST), { force: true });
     await link(official.folder, PULUMI_BIN);
     return {
@@ -203,6 +203,12 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
   }
   await link(BIN, PULUMI_BIN);
   return { name: "nodejs", kind: "language", version, origin: "embedded", folder: BIN };
+}
+
+/** What is found on PATH may be an embedded one: this checkout's by another name, or another checkout's. */
+async function isEmbeddedHost(folder: string): Promise<boolean> {
+  const bytes = await readFile(join(folder, LANGUAGE_HOST));
+  return bytes.subarray(0, 2).toString() === "#!";
 }
 
 /** Puts a link in place of whatever link was there, in one step. */

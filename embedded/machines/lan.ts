@@ -71,11 +71,21 @@ link set dev ${member} master br0 up
   });
   await mustRun(`give ${member} its address`, ["ip", "-netns", own, "-batch", "-"], {
     stdin: `link set lo up
+link set dev eth0 address ${hardwareAddress(address)}
 address add ${address}/${String(LAN_PREFIX)} dev eth0
 link set eth0 up
 ${furtherLines.join("\n")}
 `,
   });
+}
+
+/**
+ * The same hardware address in every life: neighbours that remember another one would send to
+ * nobody for up to ten seconds after a reboot.
+ */
+function hardwareAddress(address: string): string {
+  const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
+  return ["02", "f1", ...bytes].join(":");
 }
 
 /** Removes a member's network namespace and its link, if they are there. */

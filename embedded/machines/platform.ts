@@ -113,7 +113,7 @@ const AUTHORITY: KeyPair = {
   keyFile: join(PLATFORM, "ca", "ca.key"),
 };
 const FACTS_FILE = join(PLATFORM, "platform.json");
-const READY_SECONDS = 120;
+const READY_SECONDS = 240;
 
 /**
  * Starts the platform, or what of it does not run, and waits until all of it answers.

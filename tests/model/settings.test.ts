@@ -11,7 +11,8 @@ const SOURCE = "Pulumi.prod.yaml";
 
 /** A good fleet's settings with one value replaced; `undefined` removes the key. */
 function fleetWith(path: string, value: unknown): Record<string, unknown> {
-  const fleet = structuredClone(goodFleetInput());
+  // By way of JSON, so that no two places share an object.
+  const fleet = JSON.parse(JSON.stringify(goodFleetInput())) as Record<string, unknown>;
   const steps = path.split("/");
   const last = steps.pop() ?? "";
   let target = fleet;

@@ -18,9 +18,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BIN } from "../../embedded/paths.ts";
 import { ApiError, ApiServer } from "../../embedded/plugins/kubernetes/api-server.ts";
 import { clusterAccess, parseKubeconfig } from "../../embedded/plugins/kubernetes/kubeconfig.ts";
-import { pick } from "../../embedded/plugins/kubernetes/readiness.ts";
+import { objects, pick, pickText } from "../../embedded/plugins/kubernetes/pick.ts";
 import type { Properties } from "../../embedded/plugins/provider.ts";
-import { isObject } from "../../embedded/plugins/values.ts";
 
 const POSTGRES_BIN = "/usr/lib/postgresql/15/bin";
 const START_TIMEOUT_MS = 60_000;
@@ -326,8 +325,8 @@ class StandInKubelet {
   }
 
   async #attend(pod: Properties): Promise<void> {
-    const namespace = String(pick(pod, "metadata", "namespace"));
-    const name = String(pick(pod, "metadata", "name"));
+    const namespace = pickText(pod, "metadata", "namespace");
+    const name = pickText(pod, "metadata", "name");
     const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
     try {
       if (pick(pod, "metadata", "deletionTimestamp") !== undefined) {
@@ -359,8 +358,7 @@ class StandInKubelet {
 
 function podStatus(pod: Properties): Properties {
   const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
-  const containers = pick(pod, "spec", "containers");
-  const specs = Array.isArray(containers) ? containers.filter(isObject) : [];
+  const specs = objects(pick(pod, "spec", "containers"));
   const ends = pick(pod, "spec", "restartPolicy") === "Never";
   const missing = specs.some(({ image }) => image === MISSING_IMAGE);
   const state: Properties = missing

@@ -216,7 +216,8 @@ type querier interface {
 // version is that of the tables that are there; 0 where there are none.
 func (d *Database) version(ctx context.Context, from querier) (int, error) {
 	var exists bool
-	if err := from.QueryRow(ctx, `SELECT to_regclass('app.migrations') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+	if err := from.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class
+		WHERE relname = 'migrations' AND relnamespace = to_regnamespace('app'))`).Scan(&exists); err != nil || !exists {
 		return 0, err
 	}
 	var version int

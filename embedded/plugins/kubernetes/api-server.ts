@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Properties, Value } from "../provider.ts";
 import { isObject } from "../values.ts";
 import type { ClusterAccess } from "./kubeconfig.ts";
+import { objects, text } from "./pick.ts";
 
 /** The official plugin's name where it does not say another: what a created object's fields are managed by. */
 export const FIELD_MANAGER = "pulumi-kubernetes";
@@ -23,9 +24,9 @@ export class ApiError extends Error {
   readonly reason: string;
   readonly status: Properties;
   constructor(code: number, status: Properties) {
-    super(String(status["message"] ?? `the server answered with status ${code}`));
+    super(text(status["message"]) || `the server answered with status ${code}`);
     this.code = code;
-    this.reason = String(status["reason"] ?? "");
+    this.reason = text(status["reason"]);
     this.status = status;
   }
 }
@@ -135,7 +136,7 @@ export class ApiServer {
     } catch {
       parsed = { message: body.trim() };
     }
-    const object = isObject(parsed) ? parsed : { message: String(parsed) };
+    const object = isObject(parsed) ? parsed : { message: text(parsed) };
     if (code < 200 || code > 299) throw new ApiError(code, object);
     return object;
   }
@@ -215,8 +216,8 @@ export class ApiServer {
     if (response.statusCode !== 200) {
       const chunks: Buffer[] = [];
       for await (const chunk of response) chunks.push(chunk as Buffer);
-      const text = Buffer.concat(chunks).toString("utf8");
-      throw new ApiError(response.statusCode ?? 0, { message: text.trim() });
+      const message = Buffer.concat(chunks).toString("utf8").trim();
+      throw new ApiError(response.statusCode ?? 0, { message });
     }
     try {
       let rest = "";
@@ -269,14 +270,12 @@ export class ApiServer {
       if (error instanceof ApiError && error.code === 404) return [];
       throw error;
     }
-    const resources = Array.isArray(list["resources"]) ? list["resources"] : [];
-    return resources
-      .filter(isObject)
-      .filter((resource) => !String(resource["name"]).includes("/"))
+    return objects(list["resources"])
+      .filter((resource) => !text(resource["name"]).includes("/"))
       .map((resource) => ({
         apiVersion,
-        kind: String(resource["kind"]),
-        plural: String(resource["name"]),
+        kind: text(resource["kind"]),
+        plural: text(resource["name"]),
         namespaced: resource["namespaced"] === true,
       }));
   }

@@ -2,6 +2,7 @@
 import type { DiffKind, DiffResponse, Properties, Value } from "../provider.ts";
 import { deepEqual, isObject, isUnknown } from "../values.ts";
 import { groupOf } from "./normalize.ts";
+import { text } from "./pick.ts";
 
 /** The provider's options that decide whether data can change in place. */
 export interface Mutability {
@@ -124,8 +125,8 @@ const FORCES_REPLACEMENT: { readonly [groupAndKind: string]: readonly string[] }
 /** The properties of an object that cannot change in place. */
 export function forcesReplacement(object: Properties, mutability: Mutability): readonly string[] {
   const identity = [".metadata.name", ".metadata.namespace"];
-  const kind = String(object["kind"] ?? "");
-  const group = groupOf(String(object["apiVersion"] ?? ""));
+  const kind = text(object["kind"]);
+  const group = groupOf(text(object["apiVersion"]));
   const immutable = object["immutable"] === true;
   if (group === "" && kind === "Secret") {
     return !mutability.secrets || immutable

@@ -112,11 +112,14 @@ export async function ambientKubeconfig(): Promise<Kubeconfig> {
     if (await isFile(path))
       configs.push(parseKubeconfig(await readFile(path, "utf8"), dirname(path)));
   }
+  // The first file that has a name wins.
+  const all = (part: "clusters" | "contexts" | "users"): { [name: string]: Properties } =>
+    Object.fromEntries(configs.flatMap((config) => Object.entries(config[part])).reverse());
   return {
     currentContext: configs.find((config) => config.currentContext !== "")?.currentContext ?? "",
-    clusters: Object.assign({}, ...configs.map((config) => config.clusters).reverse()),
-    contexts: Object.assign({}, ...configs.map((config) => config.contexts).reverse()),
-    users: Object.assign({}, ...configs.map((config) => config.users).reverse()),
+    clusters: all("clusters"),
+    contexts: all("contexts"),
+    users: all("users"),
   };
 }
 

@@ -3,7 +3,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { assertEmbeddedEndpoint } from "../endpoint.ts";
 import type {
   CallContext,
-  CheckFailure,
   CheckRequest,
   CheckResponse,
   ConfigureRequest,
@@ -22,26 +21,50 @@ import type {
   Value,
 } from "../provider.ts";
 import { InitializationFailure } from "../provider.ts";
-import { containsUnknown, deepEqual, isObject, isUnknown, unwrapSecrets } from "../values.ts";
+import { containsUnknown, isObject, isUnknown, unwrapSecrets } from "../values.ts";
 import { ApiError, ApiServer, FIELD_MANAGER, UnknownKind, Unreachable } from "./api-server.ts";
 import type { ResourceKind } from "./api-server.ts";
 import { checkpoint, markSecrets, readState, toObject } from "./checkpoint.ts";
 import { covers, detailedDiff, forcesReplacement, pathParts } from "./diff.ts";
-import type { Kubeconfig, Overrides } from "./kubeconfig.ts";
-import { activeCluster, ambientKubeconfig, clusterAccess, readKubeconfig } from "./kubeconfig.ts";
+import type { Overrides } from "./kubeconfig.ts";
+import { explained, isForbidden, isImmutable, isPreviewTolerated, messageOf } from "./failure.ts";
+import {
+  AUTONAMED,
+  SKIP_AWAIT,
+  WAIT_FOR,
+  PATCH_FORCE,
+  PATCH_FIELD_MANAGER,
+  DELETION_PROPAGATION,
+  REPLACE_UNREADY,
+  annotations,
+  idOf,
+  isClusterScoped,
+  isDying,
+  isNamed,
+  isPatch,
+  kindOf,
+  nameObject,
+  parseId,
+  propagation,
+  refuseType,
+  setMetadata,
+  timeoutSeconds,
+  typeName,
+} from "./identity.ts";
+import { ambientKubeconfig, clusterAccess, readKubeconfig } from "./kubeconfig.ts";
 import { hasClientSideManager, isOthers, takeOver } from "./managed-fields.ts";
 import { isBuiltIn, normalizeInputs, prune } from "./normalize.ts";
-import { NotReady, assertReady, pick, untilGone, untilReady } from "./readiness.ts";
+import { pick, pickText, text, without } from "./pick.ts";
+import type { Settings } from "./provider-settings.ts";
+import {
+  UNCONFIGURED,
+  diffProvider,
+  readSettings,
+  unsupportedArguments,
+} from "./provider-settings.ts";
+import { NotReady, assertReady } from "./readiness.ts";
 import { uniqueName } from "./unique-name.ts";
-
-const AUTONAMED = "pulumi.com/autonamed";
-const SKIP_AWAIT = "pulumi.com/skipAwait";
-const WAIT_FOR = "pulumi.com/waitFor";
-const TIMEOUT_SECONDS = "pulumi.com/timeoutSeconds";
-const PATCH_FORCE = "pulumi.com/patchForce";
-const PATCH_FIELD_MANAGER = "pulumi.com/patchFieldManager";
-const DELETION_PROPAGATION = "pulumi.com/deletionPropagationPolicy";
-const REPLACE_UNREADY = "pulumi.com/replaceUnready";
+import { untilGone, untilReady } from "./waiting.ts";
 
 const APPLY = "application/apply-patch+yaml";
 const JSON_PATCH = "application/json-patch+json";
@@ -50,45 +73,6 @@ const DELETE_TIMEOUT_SECONDS = 600;
 const MISORDER_TIMEOUT_MS = 31_000;
 const RETRY_MS = { first: 100, most: 2_000 } as const;
 const TAKE_OVER_ATTEMPTS = 5;
-
-/** Built-in kinds that belong to no namespace. */
-const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
-  "APIService",
-  "CSIDriver",
-  "CSINode",
-  "CertificateSigningRequest",
-  "ClusterRole",
-  "ClusterRoleBinding",
-  "ClusterTrustBundle",
-  "ComponentStatus",
-  "CustomResourceDefinition",
-  "DeviceClass",
-  "FlowSchema",
-  "IPAddress",
-  "IngressClass",
-  "MutatingAdmissionPolicy",
-  "MutatingAdmissionPolicyBinding",
-  "MutatingWebhookConfiguration",
-  "Namespace",
-  "Node",
-  "PersistentVolume",
-  "PriorityClass",
-  "PriorityLevelConfiguration",
-  "ResourceSlice",
-  "RuntimeClass",
-  "SelfSubjectAccessReview",
-  "SelfSubjectReview",
-  "SelfSubjectRulesReview",
-  "ServiceCIDR",
-  "StorageClass",
-  "SubjectAccessReview",
-  "TokenReview",
-  "ValidatingAdmissionPolicy",
-  "ValidatingAdmissionPolicyBinding",
-  "ValidatingWebhookConfiguration",
-  "VolumeAttachment",
-  "VolumeAttributesClass",
-]);
 
 /** Kinds for which the official plugin's `skipAwait` also covers deletion. */
 const SKIPS_DELETE_AWAIT: ReadonlySet<string> = new Set([
@@ -101,112 +85,32 @@ const SKIPS_DELETE_AWAIT: ReadonlySet<string> = new Set([
   "batch/v1/Job",
 ]);
 
-interface Settings {
-  readonly secretsMutable: boolean;
-  readonly configMapsMutable: boolean;
-  readonly patchForce: boolean;
-  readonly upsert: boolean;
-  readonly deleteUnreachable: boolean;
-  readonly skipUpdateUnreachable: boolean;
-}
-
-const NO_SETTINGS: Settings = {
-  secretsMutable: false,
-  configMapsMutable: false,
-  patchForce: false,
-  upsert: false,
-  deleteUnreachable: false,
-  skipUpdateUnreachable: false,
-};
-
-/** Arguments whose work only the official plugin does. */
-const UNSUPPORTED_ARGUMENTS = ["renderYamlToDirectory", "helmReleaseSettings"] as const;
-
 export class KubernetesProvider implements ResourceProvider {
   readonly name = "kubernetes";
   readonly version = "4.32.0";
 
-  #settings = NO_SETTINGS;
+  #settings: Settings = UNCONFIGURED;
   #api: ApiServer | undefined;
   #unreachable = "the provider has not been configured";
   #defaultNamespace = "default";
 
-  async checkConfig(request: CheckRequest): Promise<CheckResponse> {
-    const news = unwrapSecrets(request.news);
-    const failures: CheckFailure[] = [];
-    for (const property of UNSUPPORTED_ARGUMENTS) {
-      if (news[property] !== undefined && news[property] !== "") {
-        failures.push({ property, reason: unsupported(property) });
-      }
-    }
-    if (String(news["enableServerSideApply"] ?? "true") === "false") {
-      failures.push({
-        property: "enableServerSideApply",
-        reason: unsupported("enableServerSideApply=false"),
-      });
-    }
-    return { inputs: request.news, ...(failures.length === 0 ? {} : { failures }) };
+  checkConfig(request: CheckRequest): Promise<CheckResponse> {
+    const failures = unsupportedArguments(unwrapSecrets(request.news));
+    return Promise.resolve({
+      inputs: request.news,
+      ...(failures.length === 0 ? {} : { failures }),
+    });
   }
 
-  async diffConfig(request: DiffRequest): Promise<DiffResponse> {
-    const olds = unwrapSecrets(request.olds);
-    const news = unwrapSecrets(request.news);
-    const changed = [...new Set([...Object.keys(olds), ...Object.keys(news)])]
-      .filter((key) => !deepEqual(olds[key], news[key]))
-      .sort();
-    if (changed.length === 0) return { changes: "DIFF_NONE" };
-
-    const replaces: string[] = [];
-    const oldIdentifier = olds["clusterIdentifier"];
-    const identifier = news["clusterIdentifier"];
-    if (oldIdentifier !== undefined && identifier !== undefined && oldIdentifier !== identifier) {
-      replaces.push("clusterIdentifier");
-    }
-    // Who names the cluster decides alone when it is another one.
-    const sameByName = identifier !== undefined && oldIdentifier === identifier;
-    const CLUSTER_KEYS = ["kubeconfig", "context", "cluster"];
-    const unknown = CLUSTER_KEYS.find((key) => isUnknown(news[key]));
-    if (unknown !== undefined) {
-      return {
-        changes: "DIFF_SOME",
-        diffs: [unknown],
-        replaces: sameByName ? [] : [...replaces, unknown],
-      };
-    }
-    const [oldCluster, cluster] = await Promise.all([olds, news].map(clusterOf));
-    if (oldCluster !== undefined && cluster !== undefined && !deepEqual(oldCluster, cluster)) {
-      replaces.push(...CLUSTER_KEYS.filter((key) => changed.includes(key)));
-    }
-    return { changes: "DIFF_SOME", diffs: changed, replaces: sameByName ? [] : replaces };
+  diffConfig(request: DiffRequest): Promise<DiffResponse> {
+    return diffProvider(unwrapSecrets(request.olds), unwrapSecrets(request.news));
   }
 
   async configure(request: ConfigureRequest): Promise<ConfigureResponse> {
-    const args = request.args === undefined ? {} : unwrapSecrets(request.args);
-    const setting = (name: string, variable?: string): string | undefined => {
-      const given = request.variables?.[`kubernetes:config:${name}`] ?? args[name];
-      if (given !== undefined && given !== null && given !== "") return String(given);
-      return variable === undefined ? undefined : process.env[variable];
-    };
-    const on = (name: string, variable: string): boolean => setting(name, variable) === "true";
-    for (const argument of UNSUPPORTED_ARGUMENTS) {
-      if (setting(argument) !== undefined) throw new Error(unsupported(argument));
-    }
-    if (setting("enableServerSideApply", "PULUMI_K8S_ENABLE_SERVER_SIDE_APPLY") === "false") {
-      throw new Error(unsupported("enableServerSideApply=false"));
-    }
-    this.#settings = {
-      secretsMutable: on("enableSecretMutable", "PULUMI_K8S_ENABLE_SECRET_MUTABLE"),
-      configMapsMutable: on("enableConfigMapMutable", "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE"),
-      patchForce: on("enablePatchForce", "PULUMI_K8S_ENABLE_PATCH_FORCE"),
-      upsert: on("upsertExistingObjects", "PULUMI_K8S_UPSERT_EXISTING_OBJECTS"),
-      deleteUnreachable: on("deleteUnreachable", "PULUMI_K8S_DELETE_UNREACHABLE"),
-      skipUpdateUnreachable: on("skipUpdateUnreachable", "PULUMI_K8S_SKIP_UPDATE_UNREACHABLE"),
-    };
-    await this.#connect(setting("kubeconfig"), {
-      context: setting("context"),
-      cluster: setting("cluster"),
-    });
-    this.#defaultNamespace = setting("namespace") ?? this.#defaultNamespace;
+    this.#settings = readSettings(request);
+    const { kubeconfig, context, cluster, namespace } = this.#settings;
+    await this.#connect(kubeconfig, { context, cluster });
+    this.#defaultNamespace = namespace ?? this.#defaultNamespace;
     return {
       acceptSecrets: true,
       supportsPreview: true,
@@ -232,8 +136,9 @@ export class KubernetesProvider implements ResourceProvider {
     this.#api = new ApiServer(access);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#api?.close();
+    return Promise.resolve();
   }
 
   async check(request: CheckRequest, context: CallContext): Promise<CheckResponse> {
@@ -241,7 +146,7 @@ export class KubernetesProvider implements ResourceProvider {
     refuseType(request, type);
     const olds = toObject(request.olds ?? {});
     const news = normalizeInputs(toObject(request.news));
-    if (isPatch(type, news) && text(pick(news, "metadata", "name")) === "") {
+    if (isPatch(type, news) && pickText(news, "metadata", "name") === "") {
       throw new Error("patch resources require the `.metadata.name` field to be set");
     }
     for (const key of Object.keys(annotations(news))) {
@@ -270,8 +175,8 @@ export class KubernetesProvider implements ResourceProvider {
     const oldInputs = normalizeInputs(state.inputs);
     const inputs = normalizeInputs(toObject(request.news));
     const old = prune(live, oldInputs);
-    const liveName = text(pick(live, "metadata", "name"));
-    const liveNamespace = text(pick(live, "metadata", "namespace"));
+    const liveName = pickText(live, "metadata", "name");
+    const liveNamespace = pickText(live, "metadata", "namespace");
 
     const namespaced = await this.#isNamespaced(inputs, context);
     for (const object of [old, inputs]) {
@@ -316,7 +221,7 @@ export class KubernetesProvider implements ResourceProvider {
       isNamed(inputs) &&
       annotations(inputs)[AUTONAMED] !== "true" &&
       name === liveName &&
-      text(pick(inputs, "metadata", "namespace")) === liveNamespace;
+      pickText(inputs, "metadata", "namespace") === liveNamespace;
     return {
       changes,
       replaces,
@@ -356,8 +261,7 @@ export class KubernetesProvider implements ResourceProvider {
     const state = (live: Properties): Properties =>
       checkpoint(inputs, live, request.properties, apiVersion, fieldManager);
     if (request.preview === true) {
-      const { status: _, ...preview } = created;
-      return { properties: state(preview) };
+      return { properties: state(without(created, "status")) };
     }
     try {
       const live = await this.#awaitReady(api, created, inputs, request.timeout, context);
@@ -389,22 +293,18 @@ export class KubernetesProvider implements ResourceProvider {
         text(object["kind"]),
         context.signal,
       );
-      const namespace = text(pick(object, "metadata", "namespace"));
+      const namespace = pickText(object, "metadata", "namespace");
       if (!applies) {
         const query = { ...dryRun, fieldManager: FIELD_MANAGER };
         return api.request("POST", api.path(kind, namespace), { query, body: object });
       }
       // Without an earlier state nothing is known of other managers, so a preview must not stumble over them.
       const force = request.preview === true || this.#forces(object);
-      return api.request(
-        "PATCH",
-        api.path(kind, namespace, text(pick(object, "metadata", "name"))),
-        {
-          query: { ...dryRun, fieldManager, force: String(force) },
-          body: object,
-          contentType: APPLY,
-        },
-      );
+      return api.request("PATCH", api.path(kind, namespace, pickText(object, "metadata", "name")), {
+        query: { ...dryRun, fieldManager, force: String(force) },
+        body: object,
+        contentType: APPLY,
+      });
     };
     const deadline = Date.now() + MISORDER_TIMEOUT_MS;
     for (let wait: number = RETRY_MS.first; ; wait = Math.min(wait * 2, RETRY_MS.most)) {
@@ -416,7 +316,7 @@ export class KubernetesProvider implements ResourceProvider {
         if (request.preview === true) {
           if (!applies || !isImmutable(error)) throw error;
           // A dry run knows no replacement: under another name it can show what the new object would be.
-          const name = uniqueName(text(pick(inputs, "metadata", "name"))).slice(0, 63);
+          const name = uniqueName(pickText(inputs, "metadata", "name")).slice(0, 63);
           const renamed = structuredClone(inputs);
           setMetadata(renamed, "name", name);
           context.log(
@@ -484,11 +384,7 @@ export class KubernetesProvider implements ResourceProvider {
         ),
         context.signal,
       );
-      const path = api.path(
-        kind,
-        text(pick(oldInputs, "metadata", "namespace")) || namespace,
-        name,
-      );
+      const path = api.path(kind, pickText(oldInputs, "metadata", "namespace") || namespace, name);
       live = await api.request("GET", path, { signal: context.signal });
       if (!imported && annotations(oldInputs)[SKIP_AWAIT] !== "true") {
         try {
@@ -572,8 +468,8 @@ export class KubernetesProvider implements ResourceProvider {
         text(inputs["kind"]),
         context.signal,
       );
-      const name = text(pick(old.live, "metadata", "name"));
-      const path = api.path(kind, text(pick(inputs, "metadata", "namespace")), name);
+      const name = pickText(old.live, "metadata", "name");
+      const path = api.path(kind, pickText(inputs, "metadata", "namespace"), name);
       applied = await this.#applyUpdate(api, path, inputs, fieldManager, request, context);
       if (request.preview === true) return { properties: state(applied) };
       const live = await this.#awaitReady(api, applied, inputs, request.timeout, context);
@@ -684,7 +580,7 @@ export class KubernetesProvider implements ResourceProvider {
     const { signal } = context;
     try {
       const kind = await api.resourceKind(text(live["apiVersion"]), text(live["kind"]), signal);
-      const path = api.path(kind, text(pick(live, "metadata", "namespace")) || namespace, name);
+      const path = api.path(kind, pickText(live, "metadata", "namespace") || namespace, name);
       if (isPatch(typeName(request.urn), inputs)) {
         await this.#relinquish(api, path, live, this.#fieldManager(state.fieldManager, inputs));
         return;
@@ -749,7 +645,7 @@ export class KubernetesProvider implements ResourceProvider {
 
   /** A kind that nobody knows yet counts as namespaced, as officially. */
   async #isNamespaced(object: Properties, context: CallContext): Promise<boolean> {
-    if (isBuiltIn(text(object["apiVersion"]))) return !CLUSTER_SCOPED.has(text(object["kind"]));
+    if (isBuiltIn(text(object["apiVersion"]))) return !isClusterScoped(object);
     return (await this.#findKind(object, context))?.namespaced ?? true;
   }
 
@@ -815,178 +711,13 @@ export class KubernetesProvider implements ResourceProvider {
   }
 }
 
-function unsupported(what: string): string {
-  return `Provider "kubernetes": the embedded plugin only does server-side apply on a live cluster, got ${what}. Leave it out, or use the official provider plugin.`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** A failure in the words of the official plugin, with the way out where it has one. */
-function explained(error: unknown): string {
-  if (error instanceof Unreachable) {
-    return `configured Kubernetes cluster is unreachable: ${error.message}`;
-  }
-  if (error instanceof ApiError && error.reason === "Conflict") {
-    return `Server-Side Apply field conflict detected: ${error.message}. Set the annotation ${PATCH_FORCE} or the provider's enablePatchForce to take the fields over.`;
-  }
-  if (error instanceof ApiError && error.reason === "AlreadyExists") {
-    return `${error.message}. Import it, or set the provider's upsertExistingObjects to adopt what exists.`;
-  }
-  return messageOf(error);
-}
-
-function isForbidden(error: unknown): boolean {
-  return error instanceof ApiError && error.code === 403;
-}
-
-/** A dry run cannot foresee what the same run will have made or deleted by then. */
-function isPreviewTolerated(error: unknown): boolean {
-  if (error instanceof Unreachable) return true;
-  if (!(error instanceof ApiError)) return false;
-  const namespaceMissing =
-    error.code === 404 && pick(error.status, "details", "kind") === "namespaces";
-  const noDryRun = error.code === 400 && error.message.includes("does not support dry run");
-  return error.code === 403 || error.reason === "AlreadyExists" || namespaceMissing || noDryRun;
-}
-
-/** Deleted, but something still holds it. */
-function isDying(object: Properties): boolean {
-  return pick(object, "metadata", "deletionTimestamp") !== undefined;
-}
-
-function isImmutable(error: unknown): boolean {
-  return (
-    error instanceof ApiError && error.code === 422 && error.message.includes("field is immutable")
-  );
-}
-
-function text(value: Value | undefined): string {
-  return typeof value === "string" ? value : "";
-}
-
 function quoted(value: string): string {
   return JSON.stringify(value);
 }
 
-/** An object's annotations that are known. */
-function annotations(object: Properties): { [key: string]: string } {
-  const found = pick(object, "metadata", "annotations");
-  if (!isObject(found)) return {};
-  return Object.fromEntries(
-    Object.entries(found)
-      .filter(([, value]) => !isUnknown(value))
-      .map(([key, value]) => [key, String(value)]),
-  );
-}
-
-function setMetadata(object: Properties, key: string, value: Value | undefined): void {
-  const metadata = object["metadata"];
-  if (metadata !== undefined && !isObject(metadata)) return;
-  if (metadata === undefined && value === undefined) return;
-  const { [key]: _, ...rest } = metadata ?? {};
-  object["metadata"] = value === undefined ? rest : { ...rest, [key]: value };
-}
-
-/** `kubernetes:apps/v1:Deployment` out of a URN, whose type part may name parents. */
-function typeToken(urn: string): string {
-  return (urn.split("::")[2] ?? "").split("$").at(-1) ?? "";
-}
-
-function typeName(urn: string): string {
-  return typeToken(urn).split(":")[2] ?? "";
-}
-
-/** The kind that a URN names, for an object of which nothing else is known. */
-function kindOf(urn: string): Properties {
-  const [, version = "", kind = ""] = typeToken(urn).split(":");
-  return { apiVersion: version.replace(/^core\//, ""), kind: kind.replace(/Patch$/, "") };
-}
-
-/** A resource that manages some fields of an object which somebody else owns. */
-function isPatch(type: string, object: Properties): boolean {
-  return type.endsWith("Patch") && !text(object["kind"]).endsWith("Patch");
-}
-
-function refuseType(request: CheckRequest, type: string): void {
-  const token = typeToken(request.urn);
-  if (token.startsWith("kubernetes:helm.sh/") || token.startsWith("kubernetes:kustomize")) {
-    throw new Error(
-      `Resource "${request.name}": the embedded kubernetes plugin only makes plain objects, got ${token}. Use the official provider plugin for it.`,
-    );
-  }
-  if (type.endsWith("List") && text(request.news["kind"]) === type) {
-    throw new Error(
-      "list resources exist for compatibility with YAML manifests and Helm charts, and cannot be created directly. Use the underlying resource type instead",
-    );
-  }
-}
-
-function isNamed(object: Properties): boolean {
-  const name = pick(object, "metadata", "name");
-  return name !== undefined && name !== "";
-}
-
-/** Gives the inputs a name when they have none: the old automatic one, or a new one. */
-function nameObject(request: CheckRequest, olds: Properties, news: Properties): void {
-  const metadata = news["metadata"] ?? {};
-  if (!isObject(metadata) || isNamed(news)) return;
-  let name: string;
-  if (Object.keys(olds).length > 0) {
-    if (annotations(olds)[AUTONAMED] !== "true") return;
-    name = text(pick(olds, "metadata", "name"));
-  } else {
-    if (metadata["generateName"] !== undefined) return;
-    const { mode, proposedName } = request.autonaming ?? {};
-    if (mode === "DISABLE") {
-      throw new Error(
-        `autonaming is disabled, but no name was provided for resource ${quoted(request.urn)}`,
-      );
-    }
-    const proposed = mode === undefined ? "" : (proposedName ?? "");
-    name = proposed === "" ? uniqueName(`${request.name}-`, request.randomSeed) : proposed;
-  }
-  const known = metadata["annotations"] ?? {};
-  news["metadata"] = {
-    ...metadata,
-    name,
-    ...(isObject(known) ? { annotations: { ...known, [AUTONAMED]: "true" } } : {}),
-  };
-}
-
-/** `namespace/name`, or the name alone for what belongs to no namespace. */
-function idOf(object: Properties): string {
-  const namespace = text(pick(object, "metadata", "namespace"));
-  const name = text(pick(object, "metadata", "name"));
-  return namespace === "" ? name : `${namespace}/${name}`;
-}
-
-function parseId(id: string): [namespace: string, name: string] {
-  const slash = id.indexOf("/");
-  return slash < 0 ? ["", id] : [id.slice(0, slash), id.slice(slash + 1)];
-}
-
-function timeoutSeconds(given: number | undefined, inputs: Properties): number | undefined {
-  if (given !== undefined && given !== 0) return given;
-  const annotated = annotations(inputs)[TIMEOUT_SECONDS];
-  return annotated !== undefined && /^\d+$/.test(annotated) ? Number(annotated) : undefined;
-}
-
-function propagation(annotation: string | undefined): string {
-  switch (annotation?.toLowerCase()) {
-    case "orphan":
-      return "Orphan";
-    case "background":
-      return "Background";
-    default:
-      return "Foreground";
-  }
-}
-
 /** The inputs of an object that was imported: all of it but what the server alone writes. */
 function importedInputs(live: Properties): Properties {
-  const { status: _, ...inputs } = structuredClone(live);
+  const inputs = structuredClone(without(live, "status"));
   for (const key of [
     "creationTimestamp",
     "generation",
@@ -1024,16 +755,4 @@ function leaveAsIs(
   const value = pick(live, ...path);
   if (isOthers(live, path, fieldManager)) delete target[last];
   else if (value !== undefined) target[last] = value;
-}
-
-async function clusterOf(properties: Properties): Promise<Properties | undefined> {
-  const given = properties["kubeconfig"];
-  if (given === undefined || given === "") return undefined;
-  const config: Kubeconfig = await readKubeconfig(
-    typeof given === "string" ? given : JSON.stringify(given),
-  );
-  return activeCluster(config, {
-    context: text(properties["context"]) || undefined,
-    cluster: text(properties["cluster"]) || undefined,
-  });
 }

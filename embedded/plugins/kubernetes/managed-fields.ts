@@ -1,6 +1,7 @@
 /** Who manages which field of an object: the server's `managedFields`, read and rewritten. */
 import type { Properties, Value } from "../provider.ts";
 import { isObject } from "../values.ts";
+import { objects, pick, text } from "./pick.ts";
 
 /** Managers of client-side writes whose fields an apply takes over, as the official plugin does. */
 const TAKEN_OVER: readonly { readonly manager: string; readonly operation: string }[] = [
@@ -12,9 +13,7 @@ const TAKEN_OVER: readonly { readonly manager: string; readonly operation: strin
 ];
 
 function entries(object: Properties): Properties[] {
-  const metadata = object["metadata"];
-  const fields = isObject(metadata) ? metadata["managedFields"] : undefined;
-  return Array.isArray(fields) ? fields.filter(isObject) : [];
+  return objects(pick(object, "metadata", "managedFields"));
 }
 
 function isOwn(entry: Properties, manager: string): boolean {
@@ -26,7 +25,7 @@ function isTakenOver(entry: Properties): boolean {
     !entry["subresource"] &&
     TAKEN_OVER.some(
       ({ manager, operation }) =>
-        String(entry["manager"]).startsWith(manager) && entry["operation"] === operation,
+        text(entry["manager"]).startsWith(manager) && entry["operation"] === operation,
     )
   );
 }
@@ -73,7 +72,7 @@ export function hasClientSideManager(object: Properties): boolean {
   return entries(object).some(
     (entry) =>
       entry["operation"] === "Update" &&
-      ["pulumi-resource-kubernetes", "pulumi-kubernetes"].includes(String(entry["manager"])),
+      ["pulumi-resource-kubernetes", "pulumi-kubernetes"].includes(text(entry["manager"])),
   );
 }
 

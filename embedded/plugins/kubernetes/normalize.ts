@@ -7,6 +7,7 @@
 import type { Properties, Value } from "../provider.ts";
 import { containsUnknown, isObject, mapObject } from "../values.ts";
 import builtIn from "./built-in-types.json" with { type: "json" };
+import { text, without } from "./pick.ts";
 import { canonicalQuantity } from "./quantity.ts";
 
 const KINDS: { readonly [kind: string]: string } = builtIn.kinds;
@@ -96,10 +97,6 @@ export function normalizeInputs(object: Properties): Properties {
   return result;
 }
 
-function text(value: Value | undefined): string {
-  return typeof value === "string" ? value : "";
-}
-
 function throughTypes(object: Properties, apiVersion: string, kind: string): Properties {
   if (kind === "CustomResourceDefinition" && groupOf(apiVersion) === "apiextensions.k8s.io") {
     return normalizeDefinition(object);
@@ -116,11 +113,10 @@ function throughTypes(object: Properties, apiVersion: string, kind: string): Pro
 }
 
 function normalizeDefinition(object: Properties): Properties {
-  const { status: _, ...rest } = object;
+  const rest = without(object, "status");
   const spec = rest["spec"];
   if (isObject(spec) && spec["preserveUnknownFields"] === false) {
-    const { preserveUnknownFields: __, ...kept } = spec;
-    return { ...rest, spec: kept };
+    return { ...rest, spec: without(spec, "preserveUnknownFields") };
   }
   return rest;
 }
@@ -130,7 +126,7 @@ function normalizeSecret(object: Properties): Properties {
   const stringData = object["stringData"];
   if (isObject(stringData) && Object.keys(stringData).length > 0) {
     if (!Object.values(stringData).every((value) => typeof value === "string")) return object;
-    const { stringData: _, ...rest } = object;
+    const rest = without(object, "stringData");
     const encoded = mapObject(stringData, (value) => Buffer.from(text(value)).toString("base64"));
     return { ...rest, data: { ...(isObject(data) ? data : {}), ...encoded } };
   }

@@ -1,9 +1,9 @@
 /** When an object counts as done: what the official plugin waits for, kind by kind, and why it is not there yet. */
-import { setTimeout as delay } from "node:timers/promises";
-import type { CallContext, Properties, Value } from "../provider.ts";
+import type { Properties, Value } from "../provider.ts";
 import { deepEqual, isObject, mapObject } from "../values.ts";
-import type { ApiServer, ResourceKind } from "./api-server.ts";
+import type { ApiServer } from "./api-server.ts";
 import { ApiError, Unreachable } from "./api-server.ts";
+import { objects, pick, pickText, text } from "./pick.ts";
 import { canonicalQuantity } from "./quantity.ts";
 
 /** How far an object is. `message` says what is missing, and is empty once nothing is. */
@@ -24,38 +24,27 @@ interface Rule {
 }
 
 const READY: Readiness = { ready: true, message: "" };
-const notYet = (message: string): Readiness => ({ ready: false, message });
-
-/** The value at a path of keys, or undefined. */
-export function pick(object: Value | undefined, ...path: string[]): Value | undefined {
-  let value = object;
-  for (const key of path) {
-    if (!isObject(value)) return undefined;
-    value = value[key];
-  }
-  return value;
-}
+/** Not ready, and why. */
+export const notYet = (message: string): Readiness => ({ ready: false, message });
 
 function count(object: Properties, ...path: string[]): number {
   const value = pick(object, ...path);
   return typeof value === "number" ? value : 0;
 }
 
-function list(value: Value | undefined): Properties[] {
-  return Array.isArray(value) ? value.filter(isObject) : [];
-}
-
 function condition(object: Properties, type: string): Properties | undefined {
-  return list(pick(object, "status", "conditions")).find((entry) => entry["type"] === type);
+  return objects(pick(object, "status", "conditions")).find((entry) => entry["type"] === type);
 }
 
-function isTrue(entry: Properties | undefined): boolean {
+/** Whether a condition is met. */
+export function isTrue(entry: Properties | undefined): boolean {
   return entry?.["status"] === "True";
 }
 
-function said(entry: Properties | undefined, otherwise: string): string {
+/** A condition in the controller's own words. */
+export function said(entry: Properties | undefined, otherwise: string): string {
   if (entry === undefined) return otherwise;
-  return `[${String(entry["reason"] ?? "")}] ${String(entry["message"] ?? otherwise)}`;
+  return `[${text(entry["reason"])}] ${text(entry["message"]) || otherwise}`;
 }
 
 function observed(object: Properties): boolean {
@@ -126,7 +115,7 @@ function pod(object: Properties): Readiness {
   const phase = pick(object, "status", "phase");
   if (phase === "Succeeded") return READY;
   if (phase === "Running" && isTrue(condition(object, "Ready"))) return READY;
-  return notYet(podTrouble(object).join("; ") || `Waiting for Pod to be ready (${String(phase)})`);
+  return notYet(podTrouble(object).join("; ") || `Waiting for Pod to be ready (${text(phase)})`);
 }
 
 function job(object: Properties): Readiness {
@@ -147,8 +136,8 @@ async function hasEndpoints(api: ApiServer, namespace: string, service: string):
     `${ENDPOINT_SLICES}/namespaces/${encodeURIComponent(namespace)}/endpointslices`,
     { query: { labelSelector: `kubernetes.io/service-name=${service}` } },
   );
-  return list(slices["items"]).some((slice) =>
-    list(slice["endpoints"]).some((endpoint) => pick(endpoint, "conditions", "ready") !== false),
+  return objects(slices["items"]).some((slice) =>
+    objects(slice["endpoints"]).some((endpoint) => pick(endpoint, "conditions", "ready") !== false),
   );
 }
 
@@ -160,7 +149,7 @@ async function service(object: Properties, api: ApiServer): Promise<Readiness> {
     pick(object, "spec", "clusterIP") !== "None" &&
     isObject(selector) &&
     Object.keys(selector).length > 0;
-  const name = String(pick(object, "metadata", "name"));
+  const name = pickText(object, "metadata", "name");
   if (waitsForPods && !(await hasEndpoints(api, namespaceOf(object), name))) {
     return notYet(
       "Service does not target any Pods. Selected Pods may not be ready, or field '.spec.selector' may not match labels on any Pods",
@@ -168,7 +157,7 @@ async function service(object: Properties, api: ApiServer): Promise<Readiness> {
   }
   if (
     type === "LoadBalancer" &&
-    list(pick(object, "status", "loadBalancer", "ingress")).length === 0
+    objects(pick(object, "status", "loadBalancer", "ingress")).length === 0
   ) {
     return notYet(
       "Service was not allocated an IP address; does your cloud provider support this?",
@@ -177,13 +166,14 @@ async function service(object: Properties, api: ApiServer): Promise<Readiness> {
   return READY;
 }
 
-function namespaceOf(object: Properties): string {
-  return String(pick(object, "metadata", "namespace") ?? "default");
+/** An object's namespace; "default" when it names none. */
+export function namespaceOf(object: Properties): string {
+  return pickText(object, "metadata", "namespace") || "default";
 }
 
 async function ingress(object: Properties, api: ApiServer): Promise<Readiness> {
-  const backends = list(pick(object, "spec", "rules"))
-    .flatMap((rule) => list(pick(rule, "http", "paths")))
+  const backends = objects(pick(object, "spec", "rules"))
+    .flatMap((rule) => objects(pick(rule, "http", "paths")))
     .map((path) => pick(path, "backend", "service", "name"));
   const names = [...backends, pick(object, "spec", "defaultBackend", "service", "name")];
   const namespace = namespaceOf(object);
@@ -198,7 +188,7 @@ async function ingress(object: Properties, api: ApiServer): Promise<Readiness> {
       return notYet(`No matching service found for ingress rule: ${name}, or it targets no Pods`);
     }
   }
-  return list(pick(object, "status", "loadBalancer", "ingress")).length > 0
+  return objects(pick(object, "status", "loadBalancer", "ingress")).length > 0
     ? READY
     : notYet(
         "Ingress .status.loadBalancer field was not updated with a hostname/IP address. for more information about this error, see https://pulumi.io/xdv72s",
@@ -219,14 +209,12 @@ async function claim(object: Properties, api: ApiServer): Promise<Readiness> {
     // Such a claim is bound only once a Pod uses it.
     if (found?.["volumeBindingMode"] === "WaitForFirstConsumer") return READY;
   }
-  return notYet(`PersistentVolumeClaim is not bound (${String(phase)})`);
+  return notYet(`PersistentVolumeClaim is not bound (${text(phase)})`);
 }
 
 function quota(object: Properties): Readiness {
   const canonical = (value: Value | undefined): Value =>
-    isObject(value)
-      ? mapObject(value, (amount) => canonicalQuantity(String(amount)) ?? amount)
-      : {};
+    isObject(value) ? mapObject(value, (amount) => canonicalQuantity(text(amount)) ?? amount) : {};
   return deepEqual(
     canonical(pick(object, "spec", "hard")),
     canonical(pick(object, "status", "hard")),
@@ -261,7 +249,7 @@ const RULES: { readonly [kind: string]: Rule } = {
     timeoutSeconds: FIVE_MINUTES,
     onRead: false,
     check: (object) =>
-      ["Available", "Bound"].includes(String(pick(object, "status", "phase")))
+      ["Available", "Bound"].includes(pickText(object, "status", "phase"))
         ? READY
         : notYet("PersistentVolume is neither available nor bound"),
   },
@@ -304,15 +292,8 @@ export class NotReady extends Error {
   }
 }
 
-/** What a user's annotations ask to wait for. */
-export interface WaitOptions {
-  /** In seconds; undefined: the kind's own limit. */
-  readonly timeoutSeconds: number | undefined;
-  /** The annotation `pulumi.com/waitFor`, when given: it replaces the kind's own rule. */
-  readonly waitFor: string | undefined;
-}
-
-function ruleFor(object: Properties, waitFor: string | undefined): Rule | undefined {
+/** What an object has to wait for: the annotation's expressions, or its kind's own rule; undefined: nothing. */
+export function ruleFor(object: Properties, waitFor: string | undefined): Rule | undefined {
   if (waitFor !== undefined) {
     const checks = expressions(waitFor).map(customCheck);
     return {
@@ -322,7 +303,7 @@ function ruleFor(object: Properties, waitFor: string | undefined): Rule | undefi
         checks.map((check) => check(current)).find(({ ready }) => !ready) ?? READY,
     };
   }
-  return RULES[`${String(object["apiVersion"])}/${String(object["kind"])}`];
+  return RULES[`${text(object["apiVersion"])}/${text(object["kind"])}`];
 }
 
 function expressions(waitFor: string): string[] {
@@ -336,7 +317,7 @@ function customCheck(expression: string): (object: Properties) => Readiness {
   if (byCondition !== null) {
     const [, type = "", wanted = "True"] = byCondition;
     return (object) =>
-      String(condition(object, type)?.["status"]).toLowerCase() === wanted.toLowerCase()
+      text(condition(object, type)?.["status"]).toLowerCase() === wanted.toLowerCase()
         ? READY
         : notYet(said(condition(object, type), `Waiting for condition ${type} to be ${wanted}`));
   }
@@ -349,7 +330,7 @@ function customCheck(expression: string): (object: Properties) => Readiness {
   const [, path = "", wanted] = byPath;
   return (object) => {
     const value = pick(object, ...path.slice(1).split("."));
-    const met = wanted === undefined ? value !== undefined : String(value) === wanted;
+    const met = wanted === undefined ? value !== undefined : text(value) === wanted;
     return met ? READY : notYet(`Waiting for ${expression}`);
   };
 }
@@ -371,185 +352,9 @@ export async function assertReady(api: ApiServer, object: Properties): Promise<v
   );
 }
 
-/**
- * Waits until an object is ready and returns it as it then is; kinds without a rule are ready at once.
- *
- * @throws NotReady when it failed, time ran out or the run was cancelled.
- */
-export async function untilReady(
-  api: ApiServer,
-  kind: ResourceKind,
-  object: Properties,
-  options: WaitOptions,
-  context: CallContext,
-): Promise<Properties> {
-  const rule = ruleFor(object, options.waitFor);
-  if (rule === undefined) return object;
-  const seconds = options.timeoutSeconds ?? rule.timeoutSeconds;
-  const timeout = AbortSignal.timeout(seconds * 1000);
-  let current = object;
-  let told = "";
-  let readiness: Readiness = notYet("");
-  const stop = new AbortController();
-  const signal = AbortSignal.any([timeout, context.signal, stop.signal]);
-  try {
-    for await (const next of states(api, kind, object, signal, rule.polls === true)) {
-      if (next === undefined) {
-        throw new NotReady(
-          `Resource '${nameOf(object)}' was deleted while it was waited for`,
-          current,
-          [],
-        );
-      }
-      current = next;
-      readiness = await rule.check(current, api);
-      if (readiness.ready) {
-        if (told !== "") context.status("");
-        return current;
-      }
-      if (readiness.failed === true) {
-        throw new NotReady(
-          `Resource '${nameOf(current)}' was created but failed to initialize`,
-          current,
-          await reasonsFor(api, current, readiness.message),
-        );
-      }
-      if (readiness.message !== told) {
-        told = readiness.message;
-        context.status(told);
-      }
-    }
-  } catch (error) {
-    if (error instanceof NotReady || !signal.aborted) throw error;
-  } finally {
-    stop.abort();
-  }
-  throw new NotReady(
-    context.signal.aborted
-      ? `Resource operation was cancelled for '${nameOf(current)}'`
-      : `'${nameOf(current)}' timed out waiting to be Ready after ${seconds} s`,
-    current,
-    await reasonsFor(api, current, readiness.message),
-  );
-}
-
-/**
- * Waits until an object is gone. `object` is the deletion's answer.
- *
- * @throws Error when it still exists at the deadline, with what holds it.
- */
-export async function untilGone(
-  api: ApiServer,
-  kind: ResourceKind,
-  object: Properties,
-  timeoutSeconds: number,
-  context: CallContext,
-): Promise<void> {
-  const timeout = AbortSignal.timeout(timeoutSeconds * 1000);
-  const stop = new AbortController();
-  const signal = AbortSignal.any([timeout, context.signal, stop.signal]);
-  const uid = pick(object, "metadata", "uid");
-  let current = object;
-  try {
-    for await (const next of states(api, kind, object, signal, false)) {
-      // Another object of that name means that this one is gone.
-      if (next === undefined || pick(next, "metadata", "uid") !== uid) return;
-      if (next !== object) {
-        context.status(`${kind.kind} '${nameOf(object)}' still exists${phaseOf(next)}`);
-      }
-      current = next;
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    stop.abort();
-  }
-  const name = nameOf(object);
-  if (context.signal.aborted) throw new Error(`Resource operation was cancelled for '${name}'`);
-  const finalizers = pick(current, "metadata", "finalizers");
-  const held = Array.isArray(finalizers) && finalizers.length > 0 ? finalizers.join(", ") : "none";
-  const remaining = list(pick(current, "status", "conditions"))
-    .filter(isTrue)
-    .map((entry) => ` ${said(entry, "")}`)
-    .join("");
-  throw new Error(
-    `${kind.kind} "${name}": it must be gone within ${timeoutSeconds} s of its deletion, got finalizers ${held}.${remaining} Remove what holds it, or raise customTimeouts.delete.`,
-  );
-}
-
-function phaseOf(object: Properties): string {
-  const phase = pick(object, "status", "phase");
-  return typeof phase === "string" ? ` (${phase})` : "";
-}
-
-function nameOf(object: Properties): string {
-  return String(pick(object, "metadata", "name") ?? "");
-}
-
-const POLL_MS = { first: 50, most: 500 } as const;
-
-/** An object's states as they come, the given one first; undefined once it is gone. */
-async function* states(
-  api: ApiServer,
-  kind: ResourceKind,
-  object: Properties,
-  signal: AbortSignal,
-  polls: boolean,
-): AsyncGenerator<Properties | undefined> {
-  const namespace = kind.namespaced ? namespaceOf(object) : "";
-  const name = nameOf(object);
-  const path = api.path(kind, namespace, name);
-  let current = object;
-  yield current;
-  if (polls) {
-    for (let wait: number = POLL_MS.first; ; wait = Math.min(wait * 1.5, POLL_MS.most)) {
-      await delay(wait, undefined, { signal });
-      const next = await present(api, path, signal);
-      yield next;
-      if (next === undefined) return;
-    }
-  }
-  for (;;) {
-    try {
-      const query = {
-        fieldSelector: `metadata.name=${name}`,
-        resourceVersion: String(pick(current, "metadata", "resourceVersion") ?? ""),
-        timeoutSeconds: "300",
-      };
-      for await (const event of api.watch(api.path(kind, namespace), query, signal)) {
-        if (event.type === "DELETED") {
-          yield undefined;
-          return;
-        }
-        if (event.type === "BOOKMARK") continue;
-        current = event.object;
-        yield current;
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof Unreachable) && !(error instanceof ApiError)) throw error;
-    }
-    // The watch ended: see what has happened since, then go on from there.
-    signal.throwIfAborted();
-    await delay(POLL_MS.first, undefined, { signal });
-    const next = await present(api, path, signal);
-    yield next;
-    if (next === undefined) return;
-    current = next;
-  }
-}
-
-async function present(
-  api: ApiServer,
-  path: string,
-  signal: AbortSignal,
-): Promise<Properties | undefined> {
-  try {
-    return await api.request("GET", path, { signal });
-  } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return undefined;
-    throw error;
-  }
+/** An object's name. */
+export function nameOf(object: Properties): string {
+  return pickText(object, "metadata", "name");
 }
 
 /** What is wrong with a Pod's containers and its place, one sentence each. */
@@ -558,21 +363,21 @@ function podTrouble(object: Properties): string[] {
   const scheduled = condition(object, "PodScheduled");
   if (scheduled !== undefined && !isTrue(scheduled)) trouble.push(said(scheduled, "not scheduled"));
   for (const container of [
-    ...list(pick(object, "status", "initContainerStatuses")),
-    ...list(pick(object, "status", "containerStatuses")),
+    ...objects(pick(object, "status", "initContainerStatuses")),
+    ...objects(pick(object, "status", "containerStatuses")),
   ]) {
-    const name = String(container["name"]);
+    const name = text(container["name"]);
     const waiting = pick(container, "state", "waiting");
     const ended =
       pick(container, "state", "terminated") ?? pick(container, "lastState", "terminated");
     if (isObject(waiting)) {
-      const message = waiting["message"] === undefined ? "" : ` ${String(waiting["message"])}`;
-      trouble.push(`container ${name} waits: [${String(waiting["reason"])}]${message}`);
+      const message = waiting["message"] === undefined ? "" : ` ${text(waiting["message"])}`;
+      trouble.push(`container ${name} waits: [${text(waiting["reason"])}]${message}`);
     }
     if (isObject(ended) && ended["exitCode"] !== 0) {
-      const message = ended["message"] === undefined ? "" : ` ${String(ended["message"])}`;
+      const message = ended["message"] === undefined ? "" : ` ${text(ended["message"])}`;
       trouble.push(
-        `container ${name} ended with exit code ${String(ended["exitCode"])}: [${String(ended["reason"])}]${message}`,
+        `container ${name} ended with exit code ${text(ended["exitCode"])}: [${text(ended["reason"])}]${message}`,
       );
     }
   }
@@ -585,23 +390,27 @@ const MAX_REASONS = 10;
 const REASONS_TIMEOUT_MS = 5_000;
 
 /** What stands in the way: the object's own word, its Pods' troubles and the warnings that the cluster noted. */
-async function reasonsFor(api: ApiServer, object: Properties, message: string): Promise<string[]> {
+export async function reasonsFor(
+  api: ApiServer,
+  object: Properties,
+  message: string,
+): Promise<string[]> {
   const reasons = message === "" ? [] : [message];
   const namespace = encodeURIComponent(namespaceOf(object));
   const labels = pick(object, "spec", "selector", "matchLabels");
   const signal = AbortSignal.timeout(REASONS_TIMEOUT_MS);
   try {
-    const uids = new Set([String(pick(object, "metadata", "uid"))]);
+    const uids = new Set([pickText(object, "metadata", "uid")]);
     if (isObject(labels) && object["kind"] !== "PersistentVolumeClaim") {
       const labelSelector = Object.entries(labels)
-        .map(([key, value]) => `${key}=${String(value)}`)
+        .map(([key, value]) => `${key}=${text(value)}`)
         .join(",");
       const pods = await api.request("GET", `/api/v1/namespaces/${namespace}/pods`, {
         query: { labelSelector },
         signal,
       });
-      for (const each of list(pods["items"])) {
-        uids.add(String(pick(each, "metadata", "uid")));
+      for (const each of objects(pods["items"])) {
+        uids.add(pickText(each, "metadata", "uid"));
         for (const trouble of podTrouble(each)) {
           reasons.push(`[Pod ${namespaceOf(each)}/${nameOf(each)}]: ${trouble}`);
         }
@@ -611,10 +420,10 @@ async function reasonsFor(api: ApiServer, object: Properties, message: string): 
       query: { fieldSelector: "type=Warning", limit: "500" },
       signal,
     });
-    for (const event of list(events["items"])) {
-      if (!uids.has(String(pick(event, "involvedObject", "uid")))) continue;
-      const about = `${String(pick(event, "involvedObject", "kind"))} ${String(pick(event, "involvedObject", "name"))}`;
-      reasons.push(`[${about}]: [${String(event["reason"])}] ${String(event["message"])}`);
+    for (const event of objects(events["items"])) {
+      if (!uids.has(pickText(event, "involvedObject", "uid"))) continue;
+      const about = `${pickText(event, "involvedObject", "kind")} ${pickText(event, "involvedObject", "name")}`;
+      reasons.push(`[${about}]: [${text(event["reason"])}] ${text(event["message"])}`);
     }
   } catch (error) {
     // The wait's own reason matters more than that no further one could be found.

@@ -11,10 +11,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { installedPlugins, installPlugins } from "../../../embedded/engine/plugins.ts";
+import { installedPlugins, installPlugins, PULUMI_BIN } from "../../../embedded/engine/plugins.ts";
 import { ROOT } from "../../../embedded/paths.ts";
 
 let home: string;
@@ -97,6 +97,15 @@ describe("installPlugins", () => {
     vi.unstubAllEnvs();
     const [, again] = await installPlugins(["random"], home);
     expect(again?.origin).toBe("official");
+  });
+});
+
+describe("the language host", () => {
+  it("is not taken for an official one when its own folder is on PATH", async () => {
+    vi.stubEnv("PATH", `${PULUMI_BIN}${delimiter}${process.env["PATH"] ?? ""}`);
+    const [host] = await installPlugins([], home);
+    expect(host?.origin).toBe("embedded");
+    expect(existsSync(join(PULUMI_BIN, "pulumi-language-nodejs"))).toBe(true);
   });
 });
 

@@ -3,11 +3,11 @@ import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { PLATFORM_ID } from "../../../embedded/machines/layout.ts";
+import { identityOf } from "../../../embedded/machines/process-identity.ts";
 import { platformFacts, startPlatform, stopPlatform } from "../../../embedded/machines/platform.ts";
 
-/** Runs in the computer's own network namespace, wherever the test runs. */
-function onComputer(...argv: string[]): string {
-  return execFileSync("nsenter", ["--net=/proc/1/ns/net", "--", ...argv], { encoding: "utf8" });
+function output(...[program = "", ...args]: string[]): string {
+  return execFileSync(program, args, { encoding: "utf8" });
 }
 
 function lines(file: string): readonly string[] {
@@ -20,10 +20,11 @@ function controlGroups(): readonly string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** Processes in the machines' control groups. */
+/** Processes in the machines' control groups; one that has ended and waits to be reaped is none. */
 function processes(): readonly string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => identityOf(Number(pid)) !== undefined)
     .filter((pid) => {
       try {
         return readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(`flux-${PLATFORM_ID}`);
@@ -42,12 +43,12 @@ function namespaces(): readonly string[] {
 function computer(): object {
   return {
     controlGroups: controlGroups(),
-    links: onComputer("ip", "-o", "link", "show").replaceAll(/(qlen|mtu) \d+/g, ""),
+    links: output("ip", "-o", "link", "show").replaceAll(/(qlen|mtu) \d+/g, ""),
     mounts: lines("/proc/self/mountinfo").map((line) => line.split(" ").slice(3, 5).join(" ")),
     namespaces: namespaces(),
     processes: processes(),
-    rules: onComputer("nft", "list", "ruleset"),
-    addresses: onComputer("ip", "-o", "address", "show").replaceAll(/\d+sec/g, ""),
+    rules: output("nft", "list", "ruleset"),
+    addresses: output("ip", "-o", "address", "show").replaceAll(/\d+sec/g, ""),
     overcommit: lines("/proc/sys/vm/overcommit_memory"),
     panic: lines("/proc/sys/kernel/panic"),
   };
@@ -61,6 +62,8 @@ describe("stopPlatform", () => {
   });
 
   it("leaves no process, mount, namespace, link, rule or control group behind", async () => {
+    await startPlatform();
+    expect(output("ip", "netns", "identify", String(process.pid))).toBe("\n");
     await stopPlatform();
     const before = computer();
     expect(before).toMatchObject({ controlGroups: [], namespaces: [], processes: [] });

@@ -295,6 +295,7 @@ function run(program: string, args: readonly string[], input = ""): Promise<stri
       if (error === null) resolve(stdout);
       else reject(new Error(`${program} ${args.join(" ")}: ${stderr}`, { cause: error }));
     });
-    child.stdin?.end(input);
+    // A program that does not read its input closes it; whether it did its work, its exit code says.
+    child.stdin?.on("error", () => undefined).end(input);
   });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KubernetesProvider } from "../../../embedded/plugins/kubernetes/kubernetes-provider.ts";
-import { pick } from "../../../embedded/plugins/kubernetes/readiness.ts";
+import { pick, pickText, text } from "../../../embedded/plugins/kubernetes/pick.ts";
 import type { Properties, Value } from "../../../embedded/plugins/provider.ts";
 import { InitializationFailure } from "../../../embedded/plugins/provider.ts";
 import { isObject } from "../../../embedded/plugins/values.ts";
@@ -116,7 +116,7 @@ class Engine {
 
   request(call: Call): Properties {
     const request = structuredClone(call.request);
-    const state = this.#states.get(`${String(request["urn"])} ${String(request["id"])}`);
+    const state = this.#states.get(`${text(request["urn"])} ${text(request["id"])}`);
     if (state === undefined) return request;
     const inputs = state["__inputs"] as Value;
     if (call.method === "Diff" || call.method === "Update") {
@@ -130,8 +130,8 @@ class Engine {
   record(call: Call, response: Properties): void {
     if (call.request["preview"] === true) return;
     const properties = response["properties"];
-    const id = String(response["id"] ?? call.request["id"]);
-    if (isObject(properties)) this.#states.set(`${String(call.request["urn"])} ${id}`, properties);
+    const id = text(response["id"] ?? call.request["id"]);
+    if (isObject(properties)) this.#states.set(`${text(call.request["urn"])} ${id}`, properties);
   }
 }
 
@@ -140,7 +140,7 @@ function byManager<Answer extends { readonly response: Properties }>(answer: Ans
   const response = structuredClone(answer.response);
   const managed = pick(response, "properties", "metadata", "managedFields");
   const key = (entry: Value): string =>
-    ["operation", "subresource", "manager"].map((part) => String(pick(entry, part))).join(" ");
+    ["operation", "subresource", "manager"].map((part) => pickText(entry, part)).join(" ");
   if (Array.isArray(managed)) managed.sort((a, b) => (key(a) < key(b) ? -1 : 1));
   return { ...answer, response };
 }
@@ -157,8 +157,8 @@ interface Made {
 }
 
 function token(object: Properties): string {
-  const version = String(object["apiVersion"]);
-  return `kubernetes:${version.includes("/") ? version : `core/${version}`}:${String(object["kind"])}`;
+  const version = text(object["apiVersion"]);
+  return `kubernetes:${version.includes("/") ? version : `core/${version}`}:${text(object["kind"])}`;
 }
 
 /** Checks and creates an object, as the engine does. */

@@ -3,6 +3,7 @@ import { EMBEDDED_ADDRESSES } from "../../../embedded/plugins/endpoint.ts";
 import { detailedDiff, forcesReplacement } from "../../../embedded/plugins/kubernetes/diff.ts";
 import { KubernetesProvider } from "../../../embedded/plugins/kubernetes/kubernetes-provider.ts";
 import { normalizeInputs, prune } from "../../../embedded/plugins/kubernetes/normalize.ts";
+import { text } from "../../../embedded/plugins/kubernetes/pick.ts";
 import { canonicalQuantity } from "../../../embedded/plugins/kubernetes/quantity.ts";
 import { uniqueName } from "../../../embedded/plugins/kubernetes/unique-name.ts";
 import type { Properties } from "../../../embedded/plugins/provider.ts";
@@ -159,7 +160,7 @@ describe("KubernetesProvider.diffConfig", () => {
 });
 
 async function checked(news: Properties, rest: Properties = {}): Promise<Properties> {
-  const type = `kubernetes:core/v1:${String(news["kind"])}`;
+  const type = `kubernetes:core/v1:${text(news["kind"])}`;
   const request = { urn: `urn:pulumi:t::t::${type}::name`, type, name: "name", news, ...rest };
   return (await new KubernetesProvider().check(request, testContext())).inputs ?? {};
 }

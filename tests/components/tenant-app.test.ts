@@ -1,0 +1,95 @@
+import { describe, expect, it } from "vitest";
+import { inputsOf } from "../support/construct.ts";
+import { tenantResources } from "../support/good.ts";
+
+const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
+
+describe("TenantApp", () => {
+  it("runs the image by digest as a restricted pod without a token", async () => {
+    const { spec } = inputsOf(await tenantResources(), DEPLOYMENT)["acme-app-deployment"];
+    const pod = spec.template.spec;
+    expect({
+      replicas: spec.replicas,
+      token: pod.automountServiceAccountToken,
+      links: pod.enableServiceLinks,
+      security: pod.securityContext,
+      container: pod.containers[0].securityContext,
+      image: pod.containers[0].image,
+      resources: pod.containers[0].resources,
+    }).toEqual({
+      replicas: 1,
+      token: false,
+      links: false,
+      security: {
+        runAsNonRoot: true,
+        runAsUser: 10_001,
+        runAsGroup: 10_001,
+        fsGroup: 10_001,
+        fsGroupChangePolicy: "OnRootMismatch",
+        seccompProfile: { type: "RuntimeDefault" },
+      },
+      container: {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        runAsNonRoot: true,
+        capabilities: { drop: ["ALL"] },
+      },
+      image: `registry.test/fluxbilling/tenant-app@sha256:${"1".repeat(64)}`,
+      resources: {
+        requests: { cpu: "250m", memory: "256Mi", "ephemeral-storage": "512Mi" },
+        limits: { cpu: "250m", memory: "256Mi", "ephemeral-storage": "512Mi" },
+      },
+    });
+  });
+
+  it("hands the contract over as plain variables and mounted files", async () => {
+    const { spec } = inputsOf(await tenantResources(), DEPLOYMENT)["acme-app-deployment"];
+    const pod = spec.template.spec;
+    expect(pod.containers[0].env).toEqual([
+      { name: "TENANT", value: "acme" },
+      { name: "PLAN", value: "lite" },
+      { name: "LOCATION", value: "nl-1" },
+      { name: "PUBLIC_URL", value: "https://acme.tenants.test" },
+      { name: "DATABASE_HOST", value: "10.77.0.21" },
+      { name: "DATABASE_PORT", value: "5432" },
+      { name: "DATABASE_NAME", value: "tenant_acme" },
+      { name: "DATABASE_USER", value: "app_acme" },
+      { name: "DATABASE_OWNER_ROLE", value: "owner_acme" },
+      { name: "DATABASE_PASSWORD_FILE", value: "/run/secrets/database/password" },
+      { name: "DATABASE_CA_FILE", value: "/run/secrets/database/ca.crt" },
+      { name: "DATABASE_MAX_CONNECTIONS", value: "5" },
+      { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
+      { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
+      { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+    ]);
+    expect(pod.volumes).toEqual([
+      { name: "database", secret: { secretName: "database-app-1", defaultMode: 0o440 } },
+      { name: "keys", secret: { secretName: "keys-1-1", defaultMode: 0o440 } },
+      { name: "contract", secret: { secretName: "contract-1", defaultMode: 0o440 } },
+      { name: "files", persistentVolumeClaim: { claimName: "files" } },
+      { name: "temporary", emptyDir: { sizeLimit: "128Mi" } },
+    ]);
+  });
+
+  it("never lets its pods use more connections than the plan has, rollout included", async () => {
+    const { spec } = inputsOf(await tenantResources({ plan: "business" }), DEPLOYMENT)[
+      "acme-app-deployment"
+    ];
+    const limit = spec.template.spec.containers[0].env.find(
+      ({ name }: { name: string }) => name === "DATABASE_MAX_CONNECTIONS",
+    );
+    expect(Number(limit.value) * (spec.replicas + 1)).toBeLessThanOrEqual(40);
+  });
+
+  it("has no pod while the tenant is suspended, and keeps its volume", async () => {
+    const resources = await tenantResources({ suspended: true });
+    expect(inputsOf(resources, DEPLOYMENT)["acme-app-deployment"].spec.replicas).toBe(0);
+    expect(
+      inputsOf(resources, "kubernetes:core/v1:PersistentVolumeClaim")["acme-app-files"].spec,
+    ).toEqual({
+      accessModes: ["ReadWriteOnce"],
+      storageClassName: "local-path",
+      resources: { requests: { storage: "2Gi" } },
+    });
+  });
+});

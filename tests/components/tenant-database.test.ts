@@ -1,0 +1,138 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { scramSalt, scramVerifier } from "../../model/scram.ts";
+import { inputsOf } from "../support/construct.ts";
+import type { Registered } from "../support/construct.ts";
+import { tenantResources } from "../support/good.ts";
+
+const ROLE = "postgresql:index/role:Role";
+const GRANT = "postgresql:index/grant:Grant";
+
+describe("TenantDatabase", () => {
+  let resources: readonly Registered[];
+  beforeAll(async () => {
+    resources = await tenantResources();
+  });
+
+  it("has a group for samerole, an owner of tables, and two logins with no more than they need", () => {
+    expect(inputsOf(resources, ROLE)).toEqual({
+      "acme-database-group": { name: "tenant_acme", login: false },
+      "acme-database-owner": { name: "owner_acme", login: false },
+      "acme-database-app": {
+        name: "app_acme",
+        login: true,
+        inherit: false,
+        roles: ["tenant_acme", "owner_acme"],
+        password: scramVerifier("password-of-acme-database-app-password", scramSalt("app_acme")),
+        connectionLimit: 10,
+        statementTimeout: 15_000,
+        idleInTransactionSessionTimeout: 30_000,
+        searchPaths: ["app"],
+      },
+      "acme-database-backup": {
+        name: "backup_acme",
+        login: true,
+        roles: ["tenant_acme", "pg_read_all_data"],
+        bypassRowLevelSecurity: true,
+        password: scramVerifier(
+          "password-of-acme-database-backup-password",
+          scramSalt("backup_acme"),
+        ),
+        connectionLimit: 2,
+      },
+    });
+  });
+
+  it("has a database that the platform owns", () => {
+    expect(inputsOf(resources, "postgresql:index/database:Database")).toEqual({
+      "acme-database-database": {
+        name: "tenant_acme",
+        owner: "fluxbilling_databases",
+        template: "template0",
+        encoding: "UTF8",
+        lcCollate: "C.UTF-8",
+        lcCtype: "C.UTF-8",
+        connectionLimit: 12,
+      },
+    });
+  });
+
+  it("lets its own two logins connect and nobody else", () => {
+    const grants = Object.values(inputsOf(resources, GRANT)).map(
+      ({ role, objectType, schema, privileges }) =>
+        `${role} ${objectType} ${schema ?? ""}: ${privileges.join()}`,
+    );
+    expect(grants.toSorted()).toEqual([
+      "app_acme database : CONNECT",
+      "app_acme schema app: USAGE",
+      "backup_acme database : CONNECT",
+      "public database : ",
+      "public schema public: ",
+    ]);
+  });
+
+  it("gives the application rows and sequences of the owner's tables, not the tables", () => {
+    const privileges = inputsOf(resources, "postgresql:index/defaultPrivileges:DefaultPrivileges");
+    expect(
+      Object.values(privileges).map(({ objectType, owner, role, privileges: rights }) => ({
+        objectType,
+        owner,
+        role,
+        rights,
+      })),
+    ).toEqual([
+      {
+        objectType: "table",
+        owner: "owner_acme",
+        role: "app_acme",
+        rights: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+      },
+      {
+        objectType: "sequence",
+        owner: "owner_acme",
+        role: "app_acme",
+        rights: ["SELECT", "USAGE"],
+      },
+    ]);
+  });
+
+  it("keeps the clear password in one immutable Secret of the namespace and nowhere else", () => {
+    const clear = "password-of-acme-database-app-password";
+    const holders = resources
+      .filter(({ type }) => type.startsWith("kubernetes:") || type.startsWith("postgresql:"))
+      .filter(({ inputs }) => JSON.stringify(inputs).includes(clear));
+    expect(holders.map(({ inputs }) => inputs)).toEqual([
+      {
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: {
+          name: "database-app-1",
+          namespace: "tenant-acme",
+          labels: {
+            "fluxbilling.dev/tenant": "acme",
+            "fluxbilling.dev/zone": "eu",
+            "fluxbilling.dev/location": "nl-1",
+          },
+        },
+        immutable: true,
+        stringData: { password: clear, "ca.crt": "public ca.crt" },
+      },
+    ]);
+  });
+
+  it("mints new passwords with a new generation, under new Secret names", async () => {
+    const rotated = await tenantResources({ secretGeneration: 2 });
+    const secrets = Object.values(inputsOf(rotated, "kubernetes:core/v1:Secret")).map(
+      ({ metadata }) => metadata.name,
+    );
+    expect(secrets.toSorted()).toEqual([
+      "contract-2",
+      "database-app-2",
+      "database-backup-2",
+      "keys-1-1",
+      "store-2",
+    ]);
+    expect(
+      inputsOf(rotated, "random:index/randomPassword:RandomPassword")["acme-database-app-password"],
+    ).toEqual({ length: 32, special: false, keepers: { generation: "2" } });
+  });
+});

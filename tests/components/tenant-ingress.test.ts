@@ -1,0 +1,100 @@
+import { describe, expect, it } from "vitest";
+import { TenantIngress } from "../../components/tenant-ingress.ts";
+import type { TenantIngressArgs } from "../../components/tenant-ingress.ts";
+import * as k8s from "@pulumi/kubernetes";
+import { construct, inputsOf } from "../support/construct.ts";
+import type { Registered } from "../support/construct.ts";
+
+const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
+const MIDDLEWARE = "kubernetes:traefik.io/v1alpha1:Middleware";
+const ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRoute";
+
+function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Registered[]> {
+  return construct(() => {
+    new TenantIngress("acme", {
+      plan: "lite",
+      namespace: new k8s.core.v1.Namespace("namespace", { metadata: { name: "tenant-acme" } }),
+      namespaceName: "tenant-acme",
+      labels: {},
+      host: "acme.tenants.test",
+      tenantDomain: "tenants.test",
+      certificates: { issuer: "fleet" },
+      serviceName: "app",
+      suspended: false,
+      ...args,
+    });
+  });
+}
+
+describe("TenantIngress", () => {
+  it("takes the tenant's host over TLS alone, with rate limit and headers before the application", async () => {
+    const { metadata, spec } = inputsOf(await ingress(), INGRESS)["acme-ingress"];
+    expect({ annotations: metadata.annotations, spec }).toEqual({
+      annotations: {
+        "traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
+        "traefik.ingress.kubernetes.io/router.tls": "true",
+        "traefik.ingress.kubernetes.io/router.middlewares":
+          "tenant-acme-rate-limit@kubernetescrd,tenant-acme-security-headers@kubernetescrd",
+        "pulumi.com/skipAwait": "true",
+      },
+      spec: {
+        ingressClassName: "traefik",
+        tls: [{ hosts: ["acme.tenants.test"] }],
+        rules: [
+          {
+            host: "acme.tenants.test",
+            http: {
+              paths: [
+                {
+                  path: "/",
+                  pathType: "Prefix",
+                  backend: { service: { name: "app", port: { name: "http" } } },
+                },
+              ],
+            },
+          },
+        ],
+      },
+    });
+  });
+
+  it("asks the resolver for the wildcard where certificates come by ACME", async () => {
+    const certificates = { issuer: "acme", resolver: "letsencrypt" } as const;
+    const { metadata } = inputsOf(await ingress({ certificates }), INGRESS)["acme-ingress"];
+    expect([
+      metadata.annotations["traefik.ingress.kubernetes.io/router.tls.certresolver"],
+      metadata.annotations["traefik.ingress.kubernetes.io/router.tls.domains.0.main"],
+    ]).toEqual(["letsencrypt", "*.tenants.test"]);
+  });
+
+  it("limits requests by plan", async () => {
+    const middlewares = inputsOf(await ingress({ plan: "business" }), MIDDLEWARE);
+    expect(middlewares["acme-rate-limit"].spec).toEqual({
+      rateLimit: { average: 100, burst: 200 },
+    });
+  });
+
+  it("answers 402 to everyone for a suspended tenant, headers included, without a pod", async () => {
+    const resources = await ingress({ suspended: true });
+    expect(inputsOf(resources, INGRESS)).toEqual({});
+    expect(inputsOf(resources, MIDDLEWARE)["acme-suspended"].spec).toEqual({
+      ipAllowList: { sourceRange: ["255.255.255.255/32"], rejectStatusCode: 402 },
+    });
+    expect(inputsOf(resources, ROUTE)["acme-suspended-route"].spec).toEqual({
+      entryPoints: ["websecure"],
+      routes: [
+        {
+          kind: "Rule",
+          match: "Host(`acme.tenants.test`)",
+          middlewares: [
+            { name: "rate-limit" },
+            { name: "security-headers" },
+            { name: "suspended" },
+          ],
+          services: [{ kind: "TraefikService", name: "noop@internal" }],
+        },
+      ],
+      tls: {},
+    });
+  });
+});

@@ -1,0 +1,70 @@
+import { describe, expect, it } from "vitest";
+import { SHUT_RANGES } from "../../model/network.ts";
+import { inputsOf } from "../support/construct.ts";
+import { tenantResources } from "../support/good.ts";
+
+const DATABASE = {
+  to: [{ ipBlock: { cidr: "10.77.0.21/32" } }],
+  ports: [{ protocol: "TCP", port: 5432 }],
+};
+
+function system(labels: Readonly<Record<string, string>>): object {
+  return {
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
+    podSelector: { matchLabels: labels },
+  };
+}
+
+describe("TenantNetwork", () => {
+  it("shuts every pod both ways and opens exactly the paths that are needed", async () => {
+    const policies = inputsOf(
+      await tenantResources(),
+      "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+    );
+    expect(
+      Object.fromEntries(
+        Object.values(policies).map(({ metadata, spec }) => [metadata.name, spec]),
+      ),
+    ).toEqual({
+      "default-deny": { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+      "allow-app": {
+        podSelector: { matchLabels: { "app.kubernetes.io/component": "app" } },
+        policyTypes: ["Ingress", "Egress"],
+        ingress: [
+          {
+            from: [system({ "app.kubernetes.io/name": "traefik" })],
+            ports: [{ protocol: "TCP", port: 8080 }],
+          },
+        ],
+        egress: [
+          {
+            to: [system({ "k8s-app": "kube-dns" })],
+            ports: [
+              { protocol: "UDP", port: 53 },
+              { protocol: "TCP", port: 53 },
+            ],
+          },
+          DATABASE,
+          {
+            to: [{ ipBlock: { cidr: "0.0.0.0/0", except: [...SHUT_RANGES] } }],
+            ports: [
+              { protocol: "TCP", port: 443 },
+              { protocol: "TCP", port: 587 },
+            ],
+          },
+        ],
+      },
+      "allow-backup": {
+        podSelector: { matchLabels: { "app.kubernetes.io/component": "backup" } },
+        policyTypes: ["Ingress", "Egress"],
+        egress: [
+          DATABASE,
+          {
+            to: [{ ipBlock: { cidr: "10.77.0.10/32" } }],
+            ports: [{ protocol: "TCP", port: 22 }],
+          },
+        ],
+      },
+    });
+  });
+});

@@ -1,0 +1,93 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { planQuota, PLANS } from "../../model/plan.ts";
+import { inputsOf } from "../support/construct.ts";
+import type { Registered } from "../support/construct.ts";
+import { tenantResources } from "../support/good.ts";
+
+describe("Tenant", () => {
+  let resources: readonly Registered[];
+  beforeAll(async () => {
+    resources = await tenantResources();
+  });
+
+  it("says on itself where tenant, location and copies are, for policies to judge", () => {
+    expect(inputsOf(resources, "fluxbilling:tenant:Tenant")["acme"]).toEqual({
+      tenant: "acme",
+      plan: "lite",
+      zone: "eu",
+      location: "nl-1",
+      locationZone: "eu",
+      backupStore: "master",
+      backupStoreZone: "eu",
+    });
+  });
+
+  it("has a namespace that names tenant, zone, location, plan and store and enforces restricted pods", () => {
+    expect(inputsOf(resources, "kubernetes:core/v1:Namespace")["acme-namespace"].metadata).toEqual({
+      name: "tenant-acme",
+      labels: {
+        "fluxbilling.dev/tenant": "acme",
+        "fluxbilling.dev/zone": "eu",
+        "fluxbilling.dev/location": "nl-1",
+        "fluxbilling.dev/plan": "lite",
+        "fluxbilling.dev/backup-store": "master",
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/enforce-version": "v1.36",
+        "pod-security.kubernetes.io/audit": "restricted",
+        "pod-security.kubernetes.io/audit-version": "v1.36",
+        "pod-security.kubernetes.io/warn": "restricted",
+        "pod-security.kubernetes.io/warn-version": "v1.36",
+      },
+      annotations: {},
+    });
+  });
+
+  it("keeps every object in its own namespace", () => {
+    const namespaces = resources
+      .filter(({ type }) => type.startsWith("kubernetes:"))
+      .filter(({ type }) => type !== "kubernetes:core/v1:Namespace")
+      .map(({ inputs }) => inputs.metadata.namespace);
+    expect(new Set(namespaces)).toEqual(new Set(["tenant-acme"]));
+  });
+
+  it("goes through the providers of its own location alone", () => {
+    const providers = resources
+      .filter(({ type }) => /^(kubernetes|postgresql):/.test(type))
+      .map(({ provider }) => provider.split("::").at(-2));
+    expect(new Set(providers)).toEqual(new Set(["nl-1-cluster", "nl-1-server"]));
+  });
+
+  it("is bounded by its plan", async () => {
+    const quota = inputsOf(
+      await tenantResources({ plan: "business" }),
+      "kubernetes:core/v1:ResourceQuota",
+    );
+    expect(quota["acme-quota"].spec.hard).toEqual(planQuota(PLANS.business));
+  });
+
+  it("changes its plan without another name anywhere, so nothing is replaced", async () => {
+    const names = (all: readonly Registered[]): readonly string[] =>
+      all.map(
+        ({ type, name, inputs }) => `${type} ${name} ${inputs.metadata?.name ?? inputs.name ?? ""}`,
+      );
+    const upgraded = await tenantResources({ plan: "business" });
+    expect(names(upgraded).toSorted()).toEqual(names(resources).toSorted());
+  });
+
+  it("marks every value secret that is one", () => {
+    const secret = resources
+      .filter(({ secretInputs }) => secretInputs.length > 0)
+      .map(({ name, secretInputs }) => `${name} ${secretInputs.join()}`);
+    expect(secret.toSorted()).toEqual([
+      "acme-backup-store stringData",
+      "acme-database-app password",
+      "acme-database-app-secret stringData",
+      "acme-database-backup password",
+      "acme-database-backup-secret stringData",
+      "acme-key-contract data",
+      "acme-key-keys data",
+      "nl-1-cluster kubeconfig",
+      "nl-1-server password",
+    ]);
+  });
+});

@@ -1,0 +1,50 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, it } from "vitest";
+import { CACHE } from "../../../embedded/paths.ts";
+
+const run = promisify(execFile);
+const IMAGES = join(import.meta.dirname, "../../../embedded/images");
+
+/** Output of a Go command in an image's folder; on failure with what Go said. */
+async function go(module: string, ...args: string[]): Promise<string> {
+  const environment = {
+    ...process.env,
+    GOPATH: join(CACHE, "go"),
+    GOCACHE: join(CACHE, "go", "build"),
+    GOFLAGS: "-modcacherw",
+    GOTOOLCHAIN: "local",
+    GOWORK: "off",
+    CGO_ENABLED: "0",
+  };
+  try {
+    const { stdout, stderr } = await run("go", args, {
+      cwd: join(IMAGES, module),
+      env: environment,
+    });
+    return stdout + stderr;
+  } catch (error) {
+    const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+    throw new Error(`go ${args.join(" ")} in ${module} failed:\n${stdout}${stderr}`, {
+      cause: error,
+    });
+  }
+}
+
+describe.each(["backup", "pause", "tenant-app"])("Go module of %s", (module) => {
+  it("passes go vet without a word", async () => {
+    expect(await go(module, "vet", "./...")).toBe("");
+  });
+
+  it("has the go.mod that its sources ask for", async () => {
+    expect(await go(module, "mod", "tidy", "-diff")).toBe("");
+  });
+
+  it("passes its own tests", async () => {
+    const said = await go(module, "test", "./...");
+    const packages = said.split("\n").filter((line) => line !== "");
+    const failed = packages.filter((line) => !/^(ok|\?) /.test(line.replace("\t", " ").trim()));
+    expect(failed).toEqual([]);
+  });
+});

@@ -1,0 +1,127 @@
+import { createHash } from "node:crypto";
+import { beforeAll, describe, expect, it } from "vitest";
+import { inputsOf } from "../support/construct.ts";
+import type { Registered } from "../support/construct.ts";
+import { fleetResources, TEST_AUTHORITY } from "../support/good.ts";
+
+describe("the fleet's stack", () => {
+  let resources: readonly Registered[];
+  beforeAll(async () => {
+    resources = await fleetResources();
+  });
+
+  it("has one TLS floor per cluster, the default in the cluster's own namespace", () => {
+    const options = resources.filter(
+      ({ type }) => type === "kubernetes:traefik.io/v1alpha1:TLSOption",
+    );
+    expect(
+      options
+        .map(({ inputs, provider }) => ({
+          cluster: provider.split("::").at(-2),
+          name: `${inputs.metadata.namespace}/${inputs.metadata.name}`,
+          spec: inputs.spec,
+        }))
+        .toSorted((one, other) => (one.cluster ?? "").localeCompare(other.cluster ?? "")),
+    ).toEqual(
+      ["fi-1-cluster", "master-cluster", "nl-1-cluster"].map((cluster) => ({
+        cluster,
+        name: "kube-system/default",
+        spec: { minVersion: "VersionTLS13", sniStrict: true },
+      })),
+    );
+  });
+
+  it("has a certificate for the panels on the master and for tenants on the locations", () => {
+    const requests = inputsOf(resources, "tls:index/certRequest:CertRequest");
+    expect(
+      Object.fromEntries(Object.entries(requests).map(([name, { dnsNames }]) => [name, dnsNames])),
+    ).toEqual({
+      "master-edge-certificate-request": ["*.panels.test"],
+      "nl-1-edge-certificate-request": ["*.tenants.test"],
+      "fi-1-edge-certificate-request": ["*.tenants.test"],
+    });
+  });
+
+  it("shuts the shipped databases of every server to everyone without a grant", () => {
+    const grants = resources
+      .filter(({ type }) => type === "postgresql:index/grant:Grant")
+      .filter(({ inputs }) => ["postgres", "template1"].includes(inputs.database));
+    expect(
+      grants
+        .map(
+          ({ inputs, provider }) =>
+            `${provider.split("::").at(-2) ?? ""} ${inputs.database} ${inputs.role} ${inputs.objectType} ${JSON.stringify(inputs.privileges)}`,
+        )
+        .toSorted(),
+    ).toEqual(
+      ["fi-1", "master", "nl-1"].flatMap((machine) =>
+        ["postgres", "template1"].map(
+          (database) => `${machine}-server ${database} public database []`,
+        ),
+      ),
+    );
+  });
+
+  it("trusts on the backup store only keys that the authority certified, and nothing else of them", () => {
+    const { create } = inputsOf(resources, "command:remote:Command")["store-master-host"];
+    expect(create).toBe(
+      [
+        "set -eu",
+        "if ! id fluxbackup >/dev/null 2>&1; then",
+        "  useradd --system --user-group --no-create-home --home-dir /var/lib/fluxbilling/fluxbackup --shell /bin/sh fluxbackup",
+        "fi",
+        "usermod --password '*' fluxbackup",
+        "install -d -m 0755 -o root -g root /usr/local/lib/fluxbilling",
+        "install -d -m 0755 -o root -g root /var/lib/fluxbilling/fluxbackup /var/lib/fluxbilling/fluxbackup/.ssh",
+        "install -d -m 0700 -o fluxbackup -g fluxbackup /var/lib/fluxbilling/backups",
+        `printf '%s\\n' 'cert-authority,restrict ${TEST_AUTHORITY.publicKey}' > /var/lib/fluxbilling/fluxbackup/.ssh/authorized_keys.new`,
+        "chmod 0644 /var/lib/fluxbilling/fluxbackup/.ssh/authorized_keys.new",
+        "mv -f /var/lib/fluxbilling/fluxbackup/.ssh/authorized_keys.new /var/lib/fluxbilling/fluxbackup/.ssh/authorized_keys",
+      ].join("\n"),
+    );
+  });
+
+  it("installs the receiver that it was given, by its checksum", () => {
+    const { create } = inputsOf(resources, "command:remote:Command")[
+      "store-master-receiver-install"
+    ];
+    const sha256 = createHash("sha256").update("public receive").digest("hex");
+    expect(create).toContain(
+      `echo '${sha256}  /usr/local/lib/fluxbilling/receive' | sha256sum --check --status`,
+    );
+  });
+
+  it("hands no host's SSH key to anything but the connection, and that is secret", () => {
+    const holders = resources.filter(({ inputs }) =>
+      JSON.stringify(inputs).includes('secret of {\\"file\\":\\"operator\\"}'),
+    );
+    expect(new Set(holders.flatMap(({ secretInputs }) => secretInputs))).toEqual(
+      new Set(["connection"]),
+    );
+    expect(holders.every(({ type }) => type.startsWith("command:remote:"))).toBe(true);
+  });
+
+  it("shuts the control plane's namespace both ways", () => {
+    const policies = inputsOf(resources, "kubernetes:networking.k8s.io/v1:NetworkPolicy");
+    expect(policies["master-default-deny"]).toMatchObject({
+      metadata: { name: "default-deny", namespace: "fluxbilling-control-plane" },
+      spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+    });
+  });
+
+  it("sends whoever comes without TLS to HTTPS and serves nothing there", () => {
+    const routes = inputsOf(resources, "kubernetes:traefik.io/v1alpha1:IngressRoute");
+    expect(routes["nl-1-edge-plain"].spec).toEqual({
+      entryPoints: ["web"],
+      routes: [
+        {
+          kind: "Rule",
+          match: "PathPrefix(`/`)",
+          priority: 1,
+          middlewares: [{ name: "redirect-to-https" }],
+          services: [{ kind: "TraefikService", name: "noop@internal" }],
+        },
+      ],
+    });
+  });
+});
