@@ -10,7 +10,7 @@ import type { TenantOutputs } from "./stacks/tenant.ts";
 const config = new pulumi.Config("fluxbilling");
 const folder = import.meta.dirname;
 
-function deploy(): FleetOutputs | TenantOutputs {
+async function deploy(): Promise<FleetOutputs | TenantOutputs> {
   const settings = stackSettings(
     {
       fleet: config.getObject<unknown>("fleet"),
@@ -26,9 +26,9 @@ function deploy(): FleetOutputs | TenantOutputs {
     : deployTenant(settings.fleet, settings.tenant, settings.placement, secrets);
 }
 
-function deployOrExplain(): FleetOutputs | TenantOutputs {
+async function deployOrExplain(): Promise<FleetOutputs | TenantOutputs> {
   try {
-    return deploy();
+    return await deploy();
   } catch (error) {
     // A refusal is for the person at the keyboard: the engine shows it without a stack trace.
     throw error instanceof Refusal ? new pulumi.RunError(error.message) : error;
@@ -37,4 +37,4 @@ function deployOrExplain(): FleetOutputs | TenantOutputs {
 
 // The default export is what the engine takes as the stack's outputs; named exports could not
 // differ between a fleet and a tenant without a warning for those that are not there.
-export default deployOrExplain();
+export default await deployOrExplain();

@@ -5,6 +5,8 @@ import { defineConfig } from "vitest/config";
  * the running platform, reached from inside the operator's network namespace.
  */
 export default defineConfig({
+  // Beside all else that is made, so that reinstalling the packages never meets it.
+  cacheDir: ".cache/vite",
   test: {
     projects: [
       {

@@ -2,6 +2,7 @@ import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { RECEIVER_PATH } from "../model/backup-store.ts";
 import type { Zone } from "../model/zone.ts";
+import { remoteScript } from "./remote-script.ts";
 
 /** What a backup store needs to know. */
 export interface BackupStoreArgs {
@@ -67,7 +68,7 @@ export class BackupStore extends pulumi.ComponentResource {
 
 function prepareScript({ user, path, authorityPublicKey }: BackupStoreArgs): string {
   const home = `/var/lib/fluxbilling/${user}`;
-  return script(
+  return remoteScript(
     `if ! id ${user} >/dev/null 2>&1; then`,
     `  useradd --system --user-group --no-create-home --home-dir ${home} --shell /bin/sh ${user}`,
     "fi",
@@ -83,7 +84,7 @@ function prepareScript({ user, path, authorityPublicKey }: BackupStoreArgs): str
 }
 
 function installScript(sha256: string): string {
-  return script(
+  return remoteScript(
     // The file is gone once it is installed; a second run finds the same program in its place.
     `if [ -e ${RECEIVER_PATH}.new ]; then`,
     `  echo '${sha256}  ${RECEIVER_PATH}.new' | sha256sum --check --status`,
@@ -94,9 +95,4 @@ function installScript(sha256: string): string {
     "fi",
     `echo '${sha256}  ${RECEIVER_PATH}' | sha256sum --check --status`,
   );
-}
-
-/** Shell lines of which the first that fails ends the whole. */
-function script(...lines: readonly string[]): string {
-  return ["set -eu", ...lines].join("\n");
 }

@@ -43,9 +43,6 @@ const CONTROL_PLANE_CONNECTIONS = 40;
  * namespace and nowhere else.
  */
 export class Master extends pulumi.ComponentResource {
-  /** The database, once it and its grants stand: what a standby copies. */
-  public readonly database: postgresql.Database;
-
   constructor(name: string, args: MasterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:fleet:Master", name, { zone: args.zone, country: args.country }, opts);
     const child = { parent: this };
@@ -81,7 +78,7 @@ export class Master extends pulumi.ComponentResource {
       { length: 32, special: false },
       child,
     );
-    this.database = this.#database(name, args, server, password);
+    this.#database(name, args, server, password);
     new k8s.core.v1.Secret(
       `${name}-database-secret`,
       {
@@ -99,7 +96,7 @@ export class Master extends pulumi.ComponentResource {
     args: MasterArgs,
     server: DatabaseServer,
     password: random.RandomPassword,
-  ): postgresql.Database {
+  ): void {
     const child = { parent: this };
     const role = (
       kind: string,
@@ -165,6 +162,5 @@ export class Master extends pulumi.ComponentResource {
       { name: "control_plane", database: CONTROL_PLANE_DATABASE, owner: CONTROL_PLANE_OWNER_ROLE },
       { ...child, dependsOn: [connect] },
     );
-    return database;
   }
 }

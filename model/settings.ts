@@ -344,6 +344,14 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
       );
     }
   }
+  if (fleet.standby.zone !== fleet.master.zone) {
+    fault(
+      "standby.zone",
+      `must be the master's, ${fleet.master.zone}`,
+      `"${fleet.standby.zone}"`,
+      `Place the standby in the master's zone in ${source}: it holds a copy of the master's data`,
+    );
+  }
   const seen = new Map<string, string>();
   for (const [owner, address] of [
     ["master", fleet.master.address],

@@ -5,6 +5,7 @@ import { BackupStore } from "../components/backup-store.ts";
 import { FleetAuthority } from "../components/fleet-authority.ts";
 import { Location } from "../components/location.ts";
 import { Master } from "../components/master.ts";
+import { Standby } from "../components/standby.ts";
 import { storeOf } from "../model/settings.ts";
 import type { FleetSettings, SshSettings } from "../model/settings.ts";
 import { sshAuthority } from "../model/ssh-certificate.ts";
@@ -29,7 +30,7 @@ export interface FleetOutputs {
 }
 
 /**
- * The fleet: master, backup stores and locations, everything that is the same for all tenants.
+ * The fleet: master, standby, backup stores and locations, everything that is the same for all tenants.
  *
  * @throws Refusal `SECRET_MISSING` or `AUTHORITY_KEY`, before anything is registered.
  */
@@ -53,6 +54,18 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
   const masterCaCertificate = secrets
     .readPublic(fleet.master.postgres.caFile, `${masterSetting}.postgres.caFile`)
     .toString("utf8");
+  const masterConnection = connection(
+    fleet.master.address,
+    fleet.master.ssh,
+    `${masterSetting}.ssh`,
+    secrets,
+  );
+  const standbyConnection = connection(
+    fleet.standby.address,
+    fleet.standby.ssh,
+    `${root}.standby.ssh`,
+    secrets,
+  );
   const masterProviders = machineProviders("master", masterSetting, fleet.master, secrets);
   const locations = Object.entries(fleet.locations).map(([locationName, location]) => ({
     locationName,
@@ -84,6 +97,20 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       authority: authorityFor(fleet.master.certificates.issuer),
       databaseCaCertificate: masterCaCertificate,
       protectData: fleet.protectData,
+    },
+    { providers: masterProviders },
+  );
+  new Standby(
+    "standby",
+    {
+      zone: fleet.standby.zone,
+      country: fleet.standby.country,
+      address: fleet.standby.address,
+      connection: standbyConnection,
+      masterConnection,
+      masterAddress: fleet.master.address,
+      masterPort: fleet.master.postgres.port,
+      databaseCaCertificate: masterCaCertificate,
     },
     { providers: masterProviders },
   );

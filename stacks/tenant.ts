@@ -2,6 +2,7 @@ import { Tenant } from "../components/tenant.ts";
 import type { FleetSettings, Placement, TenantSettings } from "../model/settings.ts";
 import { sshAuthority } from "../model/ssh-certificate.ts";
 import { tenantNames } from "../model/tenant-name.ts";
+import { refuseMove } from "./placement-record.ts";
 import { machineProviders } from "./providers.ts";
 import type { SecretSource } from "./secret-source.ts";
 
@@ -24,14 +25,15 @@ export interface TenantOutputs {
 /**
  * One tenant: what is deployed, locked and destroyed as one stack.
  *
- * @throws Refusal `SECRET_MISSING`, `ROOT_KEY` or `AUTHORITY_KEY`, before anything is registered.
+ * @throws Refusal `SECRET_MISSING`, `ROOT_KEY`, `AUTHORITY_KEY` or `LOCATION_FIXED`, before anything
+ * of the tenant is registered.
  */
-export function deployTenant(
+export async function deployTenant(
   fleet: FleetSettings,
   settings: TenantSettings,
   placement: Placement,
   secrets: SecretSource,
-): TenantOutputs {
+): Promise<TenantOutputs> {
   const { locationName, location, storeName, store } = placement;
   const setting = `fluxbilling:fleet.locations.${locationName}`;
   const storeSetting = `fluxbilling:fleet.backupStores.${storeName}.authority`;
@@ -40,6 +42,7 @@ export function deployTenant(
   const databaseCaCertificate = secrets
     .readPublic(location.postgres.caFile, `${setting}.postgres.caFile`)
     .toString("utf8");
+  await refuseMove(settings);
   const providers = machineProviders(locationName, setting, location, secrets);
 
   const tenant = new Tenant(

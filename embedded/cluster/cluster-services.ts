@@ -1,8 +1,7 @@
-import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { CHECKOUT, INSIDE, INSIDE_ETC } from "../machines/layout.ts";
+import { INSIDE, INSIDE_ETC } from "../machines/layout.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
 import { DATASTORE } from "../machines/postgres.ts";
 import { writeSettings } from "../machines/settings-file.ts";
@@ -17,12 +16,12 @@ const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
 
 /** Shell lines that wait for a socket; s6 starts the services of a machine all at once. */
 function untilSocket(path: string): string {
-  return `until [ -S ${path} ]; do sleep 0.05; done`;
+  return `until [ -S ${path} ]; do sleep 0.1; done`;
 }
 
 /** Shell line that waits until something listens on a TCP port of the machine. */
 function untilPort(address: string, port: number): string {
-  return `until (exec 3<> /dev/tcp/${address}/${String(port)}) 2> /dev/null; do sleep 0.1; done`;
+  return `until (exec 3<> /dev/tcp/${address}/${String(port)}) 2> /dev/null; do sleep 0.2; done`;
 }
 
 function flags(values: Readonly<Record<string, string>>): string {
@@ -57,7 +56,7 @@ export async function prepareClusterServices(
   }
 
   const afterApi = untilPort(machine.address, API_PORT);
-  const services: Service[] = [
+  return [
     {
       name: "kine",
       run: `mkdir -p -m 0700 /run/kine
@@ -158,16 +157,13 @@ exec ${BIN}/kubelet${flags({
       run: `${afterApi}
 exec ${BIN}/kube-proxy --config=${ETC}/kube-proxy.yaml`,
     },
-  ];
-  if (existsSync(join(CHECKOUT, "embedded/network-policy/main.ts"))) {
-    services.push({
+    {
       name: "network-policy",
       run: `export KUBECONFIG=${ETC}/network-policy.kubeconfig
 export POD_CIDR=${cluster.podCidr} NODE_NAME=${machine.name}
-exec ${INSIDE}/node_modules/.bin/node ${INSIDE}/embedded/network-policy/main.ts`,
-    });
-  }
-  return services;
+exec ${INSIDE}/programs/node ${INSIDE}/programs/network-policy.mjs`,
+    },
+  ];
 }
 
 function containerdSettings(sandboxImage: string): string {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { BIN } from "../paths.ts";
 import { mustRun } from "../machines/command.ts";
 import { inNamespace } from "../machines/lan.ts";
 import { DOMAIN, machineFolder, serviceLog } from "../machines/layout.ts";
@@ -10,6 +11,7 @@ import type { Check } from "../machines/probe.ts";
 import type { Readiness } from "../machines/readiness.ts";
 import type { Service } from "../machines/service.ts";
 import { API_PORT, clusterKeyPair, ensureClusterKeys } from "./cluster-keys.ts";
+import { ENFORCER_FILE } from "./policy-enforcer.ts";
 import { SANDBOX_IMAGE, imagesFingerprint } from "./image-store.ts";
 import { prepareClusterServices } from "./cluster-services.ts";
 
@@ -22,6 +24,15 @@ function keysOf(machine: MachinePlan): string {
 export function kubeconfigFileOf(machine: MachinePlan): string {
   return join(keysOf(machine), "admin.kubeconfig");
 }
+
+/** Files on the host that the services of a cluster run. */
+export const CLUSTER_PROGRAMS: readonly string[] = [
+  ...["containerd", "containerd-shim-runc-v2", "kine", "kube-apiserver"],
+  ...["kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"],
+  ...["cni/host-local", "cni/loopback", "cni/portmap", "cni/ptp"],
+]
+  .map((name) => join(BIN, name))
+  .concat(ENFORCER_FILE);
 
 /** Makes keys and settings of a machine's cluster, as far as they are not there; returns its services. */
 export async function prepareCluster(

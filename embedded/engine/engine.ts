@@ -262,8 +262,7 @@ export async function stackExport(stack: string, options: PulumiOptions = {}): P
 
 /** A state is no progress to show. */
 export function quiet(options: PulumiOptions): PulumiOptions {
-  const { onLine: _, ...rest } = options;
-  return rest;
+  return { ...options, onLine: () => undefined };
 }
 
 /** The project that a run is about, as its Pulumi.yaml names it. */

@@ -418,13 +418,14 @@ async function bundle(
  * Starts a bundle with Node's compile cache, and writes that cache while the plugin lives: the engine may end it with a
  * signal, which would throw the cache away each time. A plugin that ends because its engine was killed takes with it
  * what it has started: the engine makes each plugin the leader of a process group. After an ordinary run the group is
- * left alone, for a command may leave a service behind.
+ * left alone, for a command may leave a service behind. A killed engine shows in its end of stdin, closed, and only a
+ * little later in the parent, another one.
  */
 function startScript(): string {
   return `import module from "node:module";
 const engine = process.ppid;
 process.on("exit", () => {
-  if (process.ppid === engine) return;
+  if (process.ppid === engine && !process.stdin.readableEnded) return;
   try {
     process.kill(-process.pid, "SIGKILL");
   } catch (error) {

@@ -3,7 +3,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 
-import { PlatformError } from "../platform-error.ts";
 import type { PendingOperation, PulumiOptions, ResourceState, StackState } from "./engine.ts";
 import { projectName, pulumiFailure, quiet, runPulumi, stackExport, STATE } from "./engine.ts";
 
@@ -107,8 +106,8 @@ export async function recoverStack(stack: string, options: PulumiOptions = {}): 
     state.deployment.resources ?? [],
     operations,
   );
-  const { pending_operations: _, ...deployment } = state.deployment;
-  await importState(stack, { ...state, deployment: { ...deployment, resources } }, options);
+  const deployment = { ...state.deployment, resources, pending_operations: [] };
+  await importState(stack, { ...state, deployment }, options);
 
   const targets = [...adopted, ...refreshed];
   if (targets.length > 0) {

@@ -16,17 +16,12 @@ hostname "$MACHINE_NAME"
 root=$MACHINE/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$MACHINE/upper,workdir=$MACHINE/work" "$root"
 
-# The checkout holds other machines' keys: of it only four folders are shown, elsewhere, read-only.
-for part in bin images embedded node_modules; do
-  case $part in
-    bin | images) source=$CHECKOUT/.cache/$part ;;
-    *) source=$CHECKOUT/$part ;;
-  esac
+# The checkout holds other machines' keys: of it only three folders are shown, elsewhere, read-only.
+for part in bin images programs; do
   mkdir -p "$root/opt/fluxbilling/$part"
-  mount --bind "$source" "$root/opt/fluxbilling/$part"
+  mount --bind "$CHECKOUT/.cache/$part" "$root/opt/fluxbilling/$part"
   mount -o remount,bind,ro "$root/opt/fluxbilling/$part"
 done
-cp "$CHECKOUT/package.json" "$root/opt/fluxbilling/package.json"
 if [ -d "$root$CHECKOUT" ]; then
   mount -t tmpfs -o size=64k,mode=0700 tmpfs "$root$CHECKOUT"
 fi

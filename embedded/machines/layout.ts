@@ -121,7 +121,7 @@ export function serviceLog(name: MachineName, service: string): string {
   return join(machineFolder(name), "log", service, "current");
 }
 
-/** Where a machine sees the read-only parts of the checkout: bin, images, embedded, node_modules. */
+/** Where a machine sees the read-only parts of the cache: bin, images, programs. */
 export const INSIDE = "/opt/fluxbilling";
 /** Where a machine sees its own keys and settings. */
 export const INSIDE_ETC = "/etc/fluxbilling";

@@ -30,3 +30,22 @@ export class MachineError extends PlatformError {
     this.wayOut = details.wayOut;
   }
 }
+
+/** What an operating system's refusal means for the reader, by its code. */
+const REFUSALS: Readonly<Record<string, readonly [finding: string, wayOut: string]>> = {
+  EDQUOT: ["must have room, got an exhausted quota", "Free some space, then start again"],
+  ENOSPC: ["must have room, got a full disk", "Free some space, then start again"],
+  EROFS: ["must be writable, got a read-only file system", "Remount it writable, then start again"],
+};
+
+/** Turns an error that the operating system raised and the user can mend into a sentence. */
+export function explained(error: unknown, step: string): unknown {
+  const { code, path } = error as NodeJS.ErrnoException;
+  const known = code === undefined ? undefined : REFUSALS[code];
+  if (known === undefined || error instanceof PlatformError) return error;
+  return new MachineError(`Disk of "${path ?? "the checkout"}": ${known[0]}.`, {
+    step,
+    wayOut: `${known[1]}.`,
+    cause: error,
+  });
+}

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
-import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runCommand } from "./command.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
@@ -52,7 +52,8 @@ export async function prepareMachine(machine: MachinePlan): Promise<void> {
       mode: part === "root" ? 0o700 : 0o755,
     });
   }
-  for (const part of ["bin", "images"]) await mkdir(join(CACHE, part), { recursive: true });
+  for (const part of ["bin", "images", "programs"])
+    await mkdir(join(CACHE, part), { recursive: true });
   const neighbours = MACHINES.map(({ name, address }) => `${address} ${name} ${name}.${DOMAIN}`);
   await writeSettings(
     join(folder, "etc", "hosts"),
@@ -72,13 +73,17 @@ ${neighbours.join("\n")}
  *
  * Whatever a crash or an earlier, different definition left is cleared away first. Returns whether
  * it had to be started. Does not wait for the services.
+ *
+ * @param programs files on the host that the services run: where one is replaced, the machine is
+ * started again
  */
 export async function bootMachine(
   machine: MachinePlan,
   services: readonly Service[],
+  programs: readonly string[],
 ): Promise<boolean> {
   const folder = machineFolder(machine.name);
-  const definition = await definitionOf(machine, services);
+  const definition = await definitionOf(machine, services, programs);
   const definitionFile = join(folder, "definition");
   const isJoined = (await bridgePorts())?.has(machine.name) === true;
   if (isJoined && machineProcess(machine.name) !== undefined) {
@@ -153,9 +158,17 @@ exec nsenter --net="$NETWORK" -- unshare --mount --pid --uts --ipc --cgroup --fo
 }
 
 /** A fingerprint of everything a running machine was started from. */
-async function definitionOf(machine: MachinePlan, services: readonly Service[]): Promise<string> {
+async function definitionOf(
+  machine: MachinePlan,
+  services: readonly Service[],
+  programs: readonly string[],
+): Promise<string> {
   const hash = createHash("sha256");
   hash.update(JSON.stringify([machine, services]));
+  for (const program of programs) {
+    const { size, mtimeMs } = await stat(program);
+    hash.update(JSON.stringify([program, size, mtimeMs]));
+  }
   hash.update(await readFile(join(import.meta.dirname, "boot.sh")));
   const etc = join(machineFolder(machine.name), "etc");
   for (const entry of (await readdir(etc, { recursive: true, withFileTypes: true })).sort((a, b) =>

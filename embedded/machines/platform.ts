@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
+  CLUSTER_PROGRAMS,
   addonsReadiness,
   clusterReadiness,
   ensureAddons,
@@ -9,6 +10,7 @@ import {
   kubeconfigFileOf,
   prepareCluster,
 } from "../cluster/cluster.ts";
+import { ensurePolicyEnforcer } from "../cluster/policy-enforcer.ts";
 import { copyImages, ensureImageTemplate, importImages } from "../cluster/image-store.ts";
 import { ensureAuthority } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
@@ -42,6 +44,7 @@ import {
   prepareMachine,
   runOn as runOnMachine,
 } from "./machine.ts";
+import { MachineError, explained } from "./machine-error.ts";
 import { withPlatformLock } from "./platform-lock.ts";
 import {
   ADMIN_USER,
@@ -53,6 +56,7 @@ import {
 import { untilReady } from "./readiness.ts";
 import type { Readiness } from "./readiness.ts";
 import type { Service } from "./service.ts";
+import { together } from "./together.ts";
 import { SSH_KEY_FILE, SSH_PORT, ensureSshKey, hostKeyOf, prepareSshHost } from "./ssh-host.ts";
 
 export type { MachineName } from "./layout.ts";
@@ -113,7 +117,10 @@ const AUTHORITY: KeyPair = {
   keyFile: join(PLATFORM, "ca", "ca.key"),
 };
 const FACTS_FILE = join(PLATFORM, "platform.json");
+/** Time for a machine that boots; three of them at once on two busy cores take their time. */
 const READY_SECONDS = 240;
+/** Time for a machine that ran already. */
+const ADOPT_SECONDS = 60;
 
 /**
  * Starts the platform, or what of it does not run, and waits until all of it answers.
@@ -127,15 +134,18 @@ export async function startPlatform(options: StartOptions = {}): Promise<Platfor
   return withPlatformLock(async () => {
     await mkdir(PLATFORM, { recursive: true });
     await chmod(PLATFORM, 0o700);
-    await Promise.all([
+    await together([
       ensureSshKey(),
       ensureAuthority(AUTHORITY, "FluxBilling embedded platform"),
       ensurePostgresTemplate(),
       ensureImageTemplate(),
+      ensurePolicyEnforcer(),
       ensureLan(),
     ]);
-    await Promise.all(MACHINES.map((machine) => bring(machine, onProgress)));
+    await together(MACHINES.map(async (machine) => bring(machine, onProgress)));
     return writeFacts();
+  }).catch((error: unknown) => {
+    throw explained(error, "start the platform");
   });
 }
 
@@ -154,7 +164,7 @@ export async function destroyPlatform(): Promise<void> {
 }
 
 async function stopAll(): Promise<void> {
-  await Promise.all(MACHINES.map(({ name }) => haltMachine(name, "shutdown")));
+  await together(MACHINES.map(async ({ name }) => haltMachine(name, "shutdown")));
   removeParentGroups();
   await removeLan();
 }
@@ -180,6 +190,8 @@ export async function startMachine(
 ): Promise<void> {
   await withPlatformLock(async () => {
     await bring(machinePlan(name), onProgress);
+  }).catch((error: unknown) => {
+    throw explained(error, `start ${name}`);
   });
 }
 
@@ -228,20 +240,40 @@ async function bring(
   }
   onProgress(name, "prepared");
   const bootTime = new Date();
-  const started = await bootMachine(machine, services);
+  const programs = cluster === undefined ? [] : CLUSTER_PROGRAMS;
+  const started = await bootMachine(machine, services, programs);
   onProgress(name, started ? "booted" : "adopted");
-  const since = started ? bootTime : new Date(0);
   const answers = ({ subject }: Readiness): void => {
     onProgress(name, `${subject} answers`);
   };
+  try {
+    await untilUseful(machine, started ? bootTime : undefined, answers);
+  } catch (error) {
+    if (started || !(error instanceof MachineError)) throw error;
+    // What ran was there and yet of no use: a fresh start is the remedy, with the data kept.
+    onProgress(name, `is started again: ${error.step} failed`);
+    await haltMachine(name, "shutdown");
+    await bring(machine, onProgress);
+  }
+}
+
+/** @param bootTime when the machine was booted; undefined for one that ran already */
+async function untilUseful(
+  machine: MachinePlan,
+  bootTime: Date | undefined,
+  answers: (ready: Readiness) => void,
+): Promise<void> {
+  const { cluster } = machine;
+  const seconds = bootTime === undefined ? ADOPT_SECONDS : READY_SECONDS;
+  const since = bootTime ?? new Date(0);
   const wanted = [...readinessOf(machine)];
   if (cluster === undefined) {
-    await untilReady(wanted, READY_SECONDS, answers);
+    await untilReady(wanted, seconds, answers);
     return;
   }
   wanted.push(...clusterReadiness(machine, since));
   if (haveAddons(machine)) wanted.push(addonsReadiness(machine, since));
-  await Promise.all([untilReady(wanted, READY_SECONDS, answers), importImages(machine)]);
+  await together([untilReady(wanted, seconds, answers), importImages(machine)]);
   if (await ensureAddons(machine, cluster)) {
     await untilReady([addonsReadiness(machine, since)], READY_SECONDS, answers);
   }

@@ -2,7 +2,7 @@
 // ProbeRequest from standard input, writes one line `{"check": <index>}` per check that passed, in
 // the order of passing, and ends when all passed or the time is over.
 import { readFileSync } from "node:fs";
-import { request } from "node:https";
+import { Agent, request } from "node:https";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -42,7 +42,9 @@ export interface ProbeRequest {
 }
 
 const ATTEMPT_MS = 3000;
-const PAUSE_MS = 60;
+/** Between attempts. A handshake costs an API server that is just starting what it needs itself. */
+const PAUSE_MS = { ssh: 60, postgres: 60, kubernetes: 200 } as const;
+const agent = new Agent({ keepAlive: true });
 
 async function attempt(check: Check): Promise<boolean> {
   switch (check.kind) {
@@ -134,7 +136,7 @@ async function answersKubernetes(check: Extract<Check, { kind: "kubernetes" }>):
         cert: readFileSync(check.certificateFile),
         key: readFileSync(check.keyFile),
         timeout: ATTEMPT_MS,
-        agent: false,
+        agent,
       },
       (response) => {
         text(response).then(
@@ -211,7 +213,7 @@ const results = await Promise.all(
         process.stdout.write(`${JSON.stringify({ check: index })}\n`);
         return true;
       }
-      await sleep(PAUSE_MS);
+      await sleep(PAUSE_MS[check.kind]);
     }
     return false;
   }),

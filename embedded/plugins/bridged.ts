@@ -47,6 +47,9 @@ import {
   unwrapSecrets,
 } from "./values.ts";
 
+/** A value now or later: what need not wait need not be asynchronous. */
+type Awaitable<T> = T | Promise<T>;
+
 /** One property of a resource, or one field of an object inside a property. */
 export interface BridgedProperty {
   /**
@@ -102,7 +105,7 @@ export interface BridgedResource {
   /** The official provider deletes before it creates whenever this is replaced. */
   readonly deleteBeforeReplace?: boolean;
   /** What the schema cannot say about inputs. Unknown values stand as `UNKNOWN`. */
-  checkInputs?(inputs: Properties): readonly CheckFailure[];
+  checkInputs?(inputs: Properties): Awaitable<readonly CheckFailure[]>;
   /**
    * Changes the plan before it is compared or shown: computed values that are known early, renewals.
    *
@@ -113,27 +116,27 @@ export interface BridgedResource {
     readonly planned: Properties;
     readonly news: Properties;
     readonly prior: Properties | undefined;
-  }): { readonly planned: Properties; readonly replaces?: readonly string[] };
+  }): Awaitable<{ readonly planned: Properties; readonly replaces?: readonly string[] }>;
   create(
     planned: Properties,
     context: CallContext,
-  ): Promise<{ readonly id: string; readonly state: Properties }>;
+  ): Awaitable<{ readonly id: string; readonly state: Properties }>;
   /**
    * The present state, or undefined when the resource is gone. Without it the recorded state is taken as true
    * and an import is refused.
    *
    * @param prior the recorded state; empty when the resource is imported
    */
-  read?(id: string, prior: Properties, context: CallContext): Promise<Properties | undefined>;
+  read?(id: string, prior: Properties, context: CallContext): Awaitable<Properties | undefined>;
   /** Without it, an update only records the plan. */
   update?(
     id: string,
     prior: Properties,
     planned: Properties,
     context: CallContext,
-  ): Promise<Properties>;
+  ): Awaitable<Properties>;
   /** Without it, nothing outside the state is to be removed. */
-  delete?(id: string, prior: Properties, context: CallContext): Promise<void>;
+  delete?(id: string, prior: Properties, context: CallContext): Awaitable<void>;
 }
 
 export interface BridgedProviderOptions {
@@ -146,9 +149,9 @@ export interface BridgedProviderOptions {
   /** Names of provider settings that are secret. */
   readonly secretSettings?: readonly string[];
   /** Reports settings that cannot be used. Unknown values stand as `UNKNOWN`. */
-  checkSettings?(settings: Properties): readonly CheckFailure[];
+  checkSettings?(settings: Properties): Awaitable<readonly CheckFailure[]>;
   /** Takes the settings, as plain values: they are strings, as a configuration file has them. */
-  configure?(settings: Properties, context: CallContext): Promise<void>;
+  configure?(settings: Properties, context: CallContext): Awaitable<void>;
   /** Lets go of connections. */
   close?(): Promise<void>;
 }
@@ -173,7 +176,7 @@ export class BridgedProvider implements ResourceProvider {
 
   async checkConfig(request: CheckRequest): Promise<CheckResponse> {
     const settings = unwrapSecrets(request.news);
-    const failures = this.#options.checkSettings?.(settings) ?? [];
+    const failures = (await this.#options.checkSettings?.(settings)) ?? [];
     if (failures.length > 0) return { failures };
     const secrets = new Set(this.#options.secretSettings);
     return {
@@ -187,8 +190,8 @@ export class BridgedProvider implements ResourceProvider {
   }
 
   /** The engine then compares the settings itself: a changed one updates the provider, never replaces it. */
-  async diffConfig(): Promise<DiffResponse> {
-    return { changes: "DIFF_UNKNOWN" };
+  diffConfig(): Promise<DiffResponse> {
+    return Promise.resolve({ changes: "DIFF_UNKNOWN" });
   }
 
   async configure(request: ConfigureRequest, context: CallContext): Promise<ConfigureResponse> {
@@ -215,7 +218,7 @@ export class BridgedProvider implements ResourceProvider {
       inputs[DEFAULTS_KEY] = [...(defaults as string[]), ...Object.keys(names)].sort();
     }
     if (failures.length === 0) {
-      failures.push(...(resource.checkInputs?.(plain(inputs) as Properties) ?? []));
+      failures.push(...((await resource.checkInputs?.(plain(inputs) as Properties)) ?? []));
     }
     if (failures.length > 0) return { failures };
     return { inputs: withSecrets(resource.properties, inputs) };
@@ -230,7 +233,7 @@ export class BridgedProvider implements ResourceProvider {
       if (before === undefined) delete news[name];
       else news[name] = before;
     }
-    const { planned, replaces: forced } = this.#plan(resource, news, prior);
+    const { planned, replaces: forced } = await this.#plan(resource, news, prior);
 
     const detailed = new Map<string, DiffKind>();
     const diffs = new Set<string>();
@@ -277,7 +280,7 @@ export class BridgedProvider implements ResourceProvider {
   async create(request: CreateRequest, context: CallContext): Promise<CreateResponse> {
     const resource = this.#resource(request.type);
     const news = plain(unwrapSecrets(request.properties)) as Properties;
-    const { planned } = this.#plan(resource, news, undefined);
+    const { planned } = await this.#plan(resource, news, undefined);
     if (request.preview === true) {
       return { properties: this.#outputs(resource, UNKNOWN, planned, "create") };
     }
@@ -313,7 +316,7 @@ export class BridgedProvider implements ResourceProvider {
     const resource = this.#resource(request.type);
     const prior = stateOf(request.olds);
     const news = plain(unwrapSecrets(request.news)) as Properties;
-    const { planned } = this.#plan(resource, news, prior);
+    const { planned } = await this.#plan(resource, news, prior);
     if (request.preview === true) {
       return { properties: this.#outputs(resource, request.id, planned, "update") };
     }
@@ -435,11 +438,11 @@ export class BridgedProvider implements ResourceProvider {
   }
 
   /** What the resource will be, as far as it is known: inputs, else defaults, else what was or what is unknown. */
-  #plan(
+  async #plan(
     resource: BridgedResource,
     news: Properties,
     prior: Properties | undefined,
-  ): { planned: Properties; replaces: readonly string[] } {
+  ): Promise<{ planned: Properties; replaces: readonly string[] }> {
     const planned: Properties = {};
     for (const [name, property] of Object.entries(resource.properties)) {
       const value = news[name] ?? null;
@@ -453,7 +456,7 @@ export class BridgedProvider implements ResourceProvider {
         else if (before !== undefined) planned[name] = before;
       }
     }
-    const modified = resource.modifyPlan?.({ planned, news, prior });
+    const modified = await resource.modifyPlan?.({ planned, news, prior });
     const result = modified?.planned ?? planned;
     const changed =
       prior !== undefined &&
@@ -739,7 +742,9 @@ function valueDelta(property: BridgedProperty, output: Value | undefined): Value
       return { obj: objectDelta(fields ?? {}, value as Properties) };
     case "block":
       return { plu: { i: { obj: objectDelta(fields ?? {}, value as Properties) } } };
-    default:
+    case "string":
+    case "bool":
+    case "number":
       return undefined;
   }
 }

@@ -49,10 +49,10 @@ export async function assertEmbeddedEndpoint(provider: string, host: string): Pr
   if (name === "localhost") return;
   const allowed = allowedAddresses();
   const addresses =
-    isIP(name) !== 0
+    isIP(name) !== 0 || name === ""
       ? [name]
       : await lookup(name, { all: true }).then(
-          (all) => all.map((a) => a.address),
+          (all) => all.map((entry) => entry.address),
           () => [],
         );
   if (addresses.length > 0 && addresses.every((address) => isAllowed(allowed, address))) return;

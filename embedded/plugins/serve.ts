@@ -226,7 +226,7 @@ export async function serve(provider: ResourceProvider): Promise<void> {
   type Handler = grpc.handleUnaryCall<unknown, unknown>;
   /** One call: the request read, the provider asked, its lines delivered, the answer or the error sent. */
   function unary<Request, Response>(
-    answer: (request: Request, context: CallContext) => Promise<Response>,
+    answer: (request: Request, context: CallContext) => Response | Promise<Response>,
   ): Handler {
     return (call, callback) => {
       const request = call.request as Request;
@@ -253,21 +253,21 @@ export async function serve(provider: ResourceProvider): Promise<void> {
   }
 
   const handlers: { [method: string]: Handler } = {
-    getPluginInfo: unary(async () => {
+    getPluginInfo: unary(() => {
       const info = new pluginProto.PluginInfo();
       info.setVersion(provider.version);
       return info;
     }),
-    attach: unary(async (request: InstanceType<typeof pluginProto.PluginAttach>) => {
+    attach: unary((request: InstanceType<typeof pluginProto.PluginAttach>) => {
       log.connect(request.getAddress());
       return new emptyProto.Empty();
     }),
-    getSchema: unary(async () => {
+    getSchema: unary(() => {
       const answer = new providerProto.GetSchemaResponse();
       answer.setSchema(JSON.stringify({ name: provider.name, version: provider.version }));
       return answer;
     }),
-    cancel: unary(async () => {
+    cancel: unary(() => {
       cancelled.abort(new Error("The engine cancelled the run."));
       return new emptyProto.Empty();
     }),

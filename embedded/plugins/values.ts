@@ -193,7 +193,8 @@ function fromMessage(message: ValueMessage): Value {
       return (message.getListValue()?.getValuesList() ?? []).map(fromMessage);
     case StructValue.KindCase.STRUCT_VALUE:
       return fromStruct(message.getStructValue());
-    default:
+    case StructValue.KindCase.NULL_VALUE:
+    case StructValue.KindCase.KIND_NOT_SET:
       return null;
   }
 }

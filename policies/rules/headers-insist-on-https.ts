@@ -1,5 +1,5 @@
 import type { ResourceValidationPolicy } from "@pulumi/policy";
-import { HEADERS_MIDDLEWARE, HSTS_MIN_SECONDS } from "../../model/headers.ts";
+import { HEADERS_MIDDLEWARE, HSTS_SECONDS } from "../../model/headers.ts";
 import { failClosed } from "../fail-closed.ts";
 import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
 
@@ -26,9 +26,9 @@ export const headersInsistOnHttps: ResourceValidationPolicy = {
       return;
     }
     const headers = (args.props as { spec?: { headers?: Headers } }).spec?.headers ?? {};
-    if (!((headers.stsSeconds ?? 0) >= HSTS_MIN_SECONDS)) {
+    if (!((headers.stsSeconds ?? 0) >= HSTS_SECONDS)) {
       report(
-        `${args.name}: stsSeconds must be at least ${HSTS_MIN_SECONDS}, got ${headers.stsSeconds ?? "none"}.`,
+        `${args.name}: stsSeconds must be at least ${HSTS_SECONDS}, got ${headers.stsSeconds ?? "none"}.`,
       );
     }
     for (const key of ["stsIncludeSubdomains", "contentTypeNosniff", "frameDeny"] as const) {

@@ -99,6 +99,11 @@ describe("parseFleet", () => {
       'Setting "fluxbilling:fleet.standby.address": must not be the address of master, got "10.77.0.10". Give each machine its own address in Pulumi.prod.yaml.',
     ],
     [
+      "standby/zone",
+      "us",
+      'Setting "fluxbilling:fleet.standby.zone": must be the master\'s, eu, got "us". Place the standby in the master\'s zone in Pulumi.prod.yaml: it holds a copy of the master\'s data.',
+    ],
+    [
       "locations/nl-1/backupStore",
       "attic",
       'Setting "fluxbilling:fleet.locations.nl-1.backupStore": must be one of master, got "attic". Name a store that fluxbilling:fleet.backupStores in Pulumi.prod.yaml holds.',

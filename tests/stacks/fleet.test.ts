@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
+import { scramSalt, scramVerifier } from "../../model/scram.ts";
 import { inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { fleetResources, TEST_AUTHORITY } from "../support/good.ts";
@@ -123,5 +124,47 @@ describe("the fleet's stack", () => {
         },
       ],
     });
+  });
+});
+
+describe("Standby", () => {
+  it("replicates as a login that may do nothing else", async () => {
+    const roles = inputsOf(await fleetResources(), "postgresql:index/role:Role");
+    expect(roles["standby-replica"]).toEqual({
+      name: "fluxbilling_replica",
+      login: true,
+      replication: true,
+      connectionLimit: 3,
+      password: scramVerifier("password-of-standby-password", scramSalt("fluxbilling_replica")),
+    });
+  });
+
+  it("is let in from its own address alone, over TLS", async () => {
+    const { create } = inputsOf(await fleetResources(), "command:remote:Command")[
+      "standby-allowed"
+    ];
+    expect(create).toContain(
+      "'hostssl replication fluxbilling_replica 10.77.0.11/32 scram-sha-256'",
+    );
+  });
+
+  it("gets the password and the authority on stdin, in no command", async () => {
+    const commands = inputsOf(await fleetResources(), "command:remote:Command");
+    expect(commands["standby-copy"].stdin).toBe("password-of-standby-password\npublic ca.crt");
+    expect(JSON.stringify(Object.values(commands).map(({ create }) => create))).not.toContain(
+      "password-of-standby-password",
+    );
+  });
+
+  it("proves the master and speaks TLS 1.3", async () => {
+    const { create } = inputsOf(await fleetResources(), "command:remote:Command")["standby-copy"];
+    expect(create).toContain(
+      "host=10.77.0.10 port=5432 user=fluxbilling_replica sslmode=verify-full sslrootcert=/var/lib/postgresql/fluxbilling/master.crt ssl_min_protocol_version=TLSv1.3 ",
+    );
+  });
+
+  it("touches no data folder that is not its copy", async () => {
+    const { create } = inputsOf(await fleetResources(), "command:remote:Command")["standby-copy"];
+    expect(create).toContain('if [ -e "$data" ] && [ ! -e "$data/standby.signal" ]; then');
   });
 });

@@ -56,7 +56,11 @@ export const TEST_PUBLIC_KEY =
  *
  * @throws Error When a type has no mock, two resources share a type and name, or an invoke is made.
  */
-export async function construct(build: () => void): Promise<readonly Registered[]> {
+export async function construct(
+  build: () => void | Promise<unknown>,
+  /** What stashes of an earlier run hold, by name. @default nothing */
+  stashed?: Readonly<Record<string, unknown>>,
+): Promise<readonly Registered[]> {
   const registered: Registered[] = [];
   const faults: string[] = [];
   await pulumi.runtime.setMocks(
@@ -64,6 +68,11 @@ export async function construct(build: () => void): Promise<readonly Registered[
       newResource: ({ type, name, inputs, provider, id }) => {
         if (type === "pulumi:pulumi:Stack") {
           return { id: name, state: {} };
+        }
+        if (type === "pulumi:index:Stash") {
+          // As the engine does: what was first put in stays.
+          const { input } = inputs as { input: unknown };
+          return { id: name, state: { input, output: stashed?.[name] ?? input } };
         }
         const outputs = OUTPUTS[type];
         const component = type.startsWith("fluxbilling:");
@@ -91,11 +100,18 @@ export async function construct(build: () => void): Promise<readonly Registered[
     "test",
     false,
   );
-  await pulumi.runtime.runInPulumiStack(async () => {
-    build();
-    return Promise.resolve({});
-  });
-  await pulumi.runtime.disconnect();
+  // The SDK takes a stack trace for every promise, which is most of what building costs.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    await pulumi.runtime.runInPulumiStack(async () => {
+      await build();
+      return {};
+    });
+    await pulumi.runtime.disconnect();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
   if (faults.length > 0) {
     throw new Error(faults.join("\n"));
   }

@@ -142,11 +142,11 @@ export function tenantResources(
   return once(`tenant ${JSON.stringify(settings)}`, () => {
     const fleet = goodFleet();
     const tenant = goodTenantSettings(settings);
-    deployTenant(fleet, tenant, placeTenant(fleet, tenant), TEST_SECRETS);
+    return deployTenant(fleet, tenant, placeTenant(fleet, tenant), TEST_SECRETS);
   });
 }
 
-function once(key: string, build: () => void): Promise<readonly Registered[]> {
+function once(key: string, build: () => void | Promise<unknown>): Promise<readonly Registered[]> {
   const resources = built.get(key) ?? construct(build);
   built.set(key, resources);
   return resources;

@@ -194,6 +194,15 @@ for (const name of PACKAGES) {
   }
 }
 
+/** One line for each type: "field:type field:type". */
+const lists = Object.fromEntries(
+  Object.entries(types).map(([type, fields]) => [
+    type,
+    Object.entries(fields)
+      .map(([field, kind]) => `${field}:${kind}`)
+      .join(" "),
+  ]),
+);
 const lines = (object: { [key: string]: unknown }): string =>
   Object.keys(object)
     .sort()
@@ -201,5 +210,5 @@ const lines = (object: { [key: string]: unknown }): string =>
     .join(",\n");
 writeFileSync(
   join(import.meta.dirname, "built-in-types.json"),
-  `{\n  "kinds": {\n${lines(kinds)}\n  },\n  "types": {\n${lines(types)}\n  }\n}\n`,
+  `{\n  "kinds": {\n${lines(kinds)}\n  },\n  "types": {\n${lines(lists)}\n  }\n}\n`,
 );

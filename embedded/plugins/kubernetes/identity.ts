@@ -1,8 +1,8 @@
 /** What a resource says about itself: its type, its object's name, and the annotations that are meant for the plugin. */
 import type { CheckRequest, Properties, Value } from "../provider.ts";
+import { uniqueName } from "../unique-name.ts";
 import { isObject, isUnknown } from "../values.ts";
 import { pick, pickText, text, without } from "./pick.ts";
-import { uniqueName } from "./unique-name.ts";
 
 /** The plugin chose the name, so a replacement may have another. */
 export const AUTONAMED = "pulumi.com/autonamed";
@@ -133,7 +133,10 @@ export function nameObject(request: CheckRequest, olds: Properties, news: Proper
       );
     }
     const proposed = mode === undefined ? "" : (proposedName ?? "");
-    name = proposed === "" ? uniqueName(`${request.name}-`, request.randomSeed) : proposed;
+    name =
+      proposed === ""
+        ? uniqueName({ prefix: `${request.name}-`, randomSeed: request.randomSeed })
+        : proposed;
   }
   const known = metadata["annotations"] ?? {};
   news["metadata"] = {

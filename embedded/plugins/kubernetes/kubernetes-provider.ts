@@ -21,6 +21,7 @@ import type {
   Value,
 } from "../provider.ts";
 import { InitializationFailure } from "../provider.ts";
+import { uniqueName } from "../unique-name.ts";
 import { containsUnknown, isObject, isUnknown, unwrapSecrets } from "../values.ts";
 import { ApiError, ApiServer, FIELD_MANAGER, UnknownKind, Unreachable } from "./api-server.ts";
 import type { ResourceKind } from "./api-server.ts";
@@ -63,7 +64,6 @@ import {
   unsupportedArguments,
 } from "./provider-settings.ts";
 import { NotReady, assertReady } from "./readiness.ts";
-import { uniqueName } from "./unique-name.ts";
 import { untilGone, untilReady } from "./waiting.ts";
 
 const APPLY = "application/apply-patch+yaml";
@@ -242,7 +242,7 @@ export class KubernetesProvider implements ResourceProvider {
     const api = this.#server();
     const apiVersion = text(inputs["apiVersion"]);
     const fieldManager =
-      annotations(inputs)[PATCH_FIELD_MANAGER] ?? uniqueName("pulumi-kubernetes-");
+      annotations(inputs)[PATCH_FIELD_MANAGER] ?? uniqueName({ prefix: "pulumi-kubernetes-" });
     let created: Properties;
     try {
       created = await this.#createObject(api, inputs, fieldManager, patch, request, context);
@@ -316,7 +316,7 @@ export class KubernetesProvider implements ResourceProvider {
         if (request.preview === true) {
           if (!applies || !isImmutable(error)) throw error;
           // A dry run knows no replacement: under another name it can show what the new object would be.
-          const name = uniqueName(pickText(inputs, "metadata", "name")).slice(0, 63);
+          const name = uniqueName({ prefix: pickText(inputs, "metadata", "name").slice(0, 55) });
           const renamed = structuredClone(inputs);
           setMetadata(renamed, "name", name);
           context.log(
@@ -655,7 +655,11 @@ export class KubernetesProvider implements ResourceProvider {
   }
 
   #fieldManager(recorded: string | undefined, inputs: Properties): string {
-    return annotations(inputs)[PATCH_FIELD_MANAGER] ?? recorded ?? uniqueName("pulumi-kubernetes-");
+    return (
+      annotations(inputs)[PATCH_FIELD_MANAGER] ??
+      recorded ??
+      uniqueName({ prefix: "pulumi-kubernetes-" })
+    );
   }
 
   async #awaitReady(

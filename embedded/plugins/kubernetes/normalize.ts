@@ -11,7 +11,19 @@ import { text, without } from "./pick.ts";
 import { canonicalQuantity } from "./quantity.ts";
 
 const KINDS: { readonly [kind: string]: string } = builtIn.kinds;
-const TYPES: { readonly [type: string]: { readonly [field: string]: string } } = builtIn.types;
+const TYPES: { readonly [type: string]: string } = builtIn.types;
+const fieldsOfTypes = new Map<string, ReadonlyMap<string, string>>();
+
+/** A type's fields and what they are; read once. */
+function fieldsOf(type: string): ReadonlyMap<string, string> {
+  let fields = fieldsOfTypes.get(type);
+  if (fields === undefined) {
+    const pairs = (TYPES[type] ?? "").split(" ").map((pair) => pair.split(":"));
+    fields = new Map(pairs.map(([field = "", kind = "any"]) => [field, kind]));
+    fieldsOfTypes.set(type, fields);
+  }
+  return fields;
+}
 
 /** API groups that the official plugin knows by heart; everything else is a custom resource to it. */
 const KNOWN_GROUPS: ReadonlySet<string> = new Set([
@@ -163,10 +175,10 @@ function throughType(value: Value, type: string): Value {
     return value;
   }
   if (!isObject(value)) throw new OtherType();
-  const fields = TYPES[type] ?? {};
+  const fields = fieldsOf(type);
   const result: Properties = {};
   for (const [name, element] of Object.entries(value)) {
-    const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    const field = fields.get(name);
     if (field === undefined) continue;
     const vanishes = field.startsWith("?");
     const changed = throughType(element, vanishes ? field.slice(1) : field);

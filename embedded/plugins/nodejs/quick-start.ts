@@ -57,7 +57,8 @@ function whenUsed(exports: () => unknown): unknown {
     {},
     {
       // Importers look at this mark first; with it they take the exports as they are instead of copying them.
-      get: (_, name) => (name === "__esModule" ? true : Reflect.get(exports() as object, name)),
+      get: (_, name): unknown =>
+        name === "__esModule" ? true : Reflect.get(exports() as object, name),
       has: (_, name) => Reflect.has(exports() as object, name),
     },
   );

@@ -54,7 +54,7 @@ function wayOut(state: string): string {
     case "42710": // duplicate object
     case "42P04": // duplicate database
       return (
-        "If a run that was cut off made it, run pulumi refresh with --import-pending-creates for it; " +
+        "If a run that was cut off made it, take it into the stack with pulumi import; " +
         "else choose another name."
       );
     case "2BP01": // dependent objects still exist

@@ -45,6 +45,9 @@ export interface Session {
 const MOST_CONNECTIONS = 4;
 /** A connection that nothing used for so long is closed: an open one keeps its database from being dropped. */
 const IDLE_MS = 1_000;
+/** How soon the server gives up a statement whose client is gone: a database that is being made must not appear later. */
+const CLIENT_CHECK_MS = 500;
+const CLIENT_CHECK_VERSION = 140_000;
 const MOST_ATTEMPTS = 8;
 const FIRST_PAUSE_MS = 25;
 /** All plugins that write one server's shared catalogs take this advisory lock: "embedded" as a number. */
@@ -281,6 +284,10 @@ export class Server {
     });
     try {
       await client.connect();
+      await client.query(
+        `SELECT set_config('client_connection_check_interval', '${CLIENT_CHECK_MS}', false)
+         WHERE current_setting('server_version_num')::int >= ${CLIENT_CHECK_VERSION}`,
+      );
     } catch (error) {
       // Without a listener a late error of the socket would end the process.
       client.on("error", () => {});

@@ -41,6 +41,11 @@ function count(inputs: Properties, name: string): number {
   return typeof value === "number" ? value : 0;
 }
 
+function text(inputs: Properties, name: string): string {
+  const value = inputs[name];
+  return typeof value === "string" ? value : "";
+}
+
 function checkWhole(inputs: Properties, names: readonly string[], least: number): CheckFailure[] {
   return names.flatMap((name) => {
     const value = inputs[name];
@@ -86,14 +91,14 @@ function planText(planned: Properties, news: Properties): { planned: Properties 
 
 /** @throws when no character may be used */
 function randomText(planned: Properties): string {
-  const special = planned["overrideSpecial"] ?? "";
+  const special = text(planned, "overrideSpecial");
   const sets = [
     { allowed: planned["numeric"], characters: DIGITS, least: count(planned, "minNumeric") },
     { allowed: planned["lower"], characters: LOWER, least: count(planned, "minLower") },
     { allowed: planned["upper"], characters: UPPER, least: count(planned, "minUpper") },
     {
       allowed: planned["special"],
-      characters: special === "" ? SPECIAL : String(special),
+      characters: special === "" ? SPECIAL : special,
       least: count(planned, "minSpecial"),
     },
   ];
@@ -147,7 +152,7 @@ const randomString: BridgedResource = {
   properties: { ...textProperties, result: { kind: "string", use: "computed" } },
   checkInputs: checkText,
   modifyPlan: ({ planned, news }) => planText(planned, news),
-  create: async (planned) => {
+  create: (planned) => {
     const result = randomText(planned);
     return { id: result, state: { ...planned, result } };
   },
@@ -162,7 +167,7 @@ const randomBytesResource: BridgedResource = {
     length: { kind: "number", use: "required", forceNew: true },
   },
   checkInputs: (inputs) => checkWhole(inputs, ["length"], 1),
-  create: async (planned) => {
+  create: (planned) => {
     const bytes = randomBytes(count(planned, "length"));
     const base64 = bytes.toString("base64");
     return { id: base64, state: { ...planned, base64, hex: bytes.toString("hex") } };
@@ -180,9 +185,9 @@ const randomId: BridgedResource = {
     prefix: { kind: "string", use: "optional", forceNew: true },
   },
   checkInputs: (inputs) => checkWhole(inputs, ["byteLength"], 1),
-  create: async (planned) => {
+  create: (planned) => {
     const bytes = randomBytes(count(planned, "byteLength"));
-    const prefix = String(planned["prefix"] ?? "");
+    const prefix = text(planned, "prefix");
     const hex = bytes.toString("hex");
     const b64Url = bytes.toString("base64url");
     return {
@@ -200,7 +205,7 @@ const randomId: BridgedResource = {
 
 const randomUuid: BridgedResource = {
   properties: { keepers, result: { kind: "string", use: "computed" } },
-  create: async (planned) => {
+  create: (planned) => {
     const result = randomUUID();
     return { id: result, state: { ...planned, result } };
   },
@@ -234,12 +239,12 @@ const randomInteger: BridgedResource = {
     if (seed !== undefined) {
       failures.push({
         property: "seed",
-        reason: `The embedded random plugin cannot repeat the official one's numbers, got ${isUnknown(seed) ? "a seed" : `seed "${String(seed)}"`}. Leave seed out, or use the official plugin.`,
+        reason: `The embedded random plugin cannot repeat the official one's numbers, got ${isUnknown(seed) ? "a seed" : `seed "${text(inputs, "seed")}"`}. Leave seed out, or use the official plugin.`,
       });
     }
     return failures;
   },
-  create: async (planned) => {
+  create: (planned) => {
     const result = randomInt(count(planned, "min"), count(planned, "max") + 1);
     return { id: String(result), state: { ...planned, result } };
   },

@@ -390,7 +390,9 @@ function signatureChoice(key: KeyObject): { readonly hash: string | null; readon
           return { hash: "sha384", oid: ECDSA_SHA384 };
         case "P521":
           return { hash: "sha512", oid: ECDSA_SHA512 };
-        default:
+        case "P224":
+        case "P256":
+        case undefined:
           return { hash: "sha256", oid: ECDSA_SHA256 };
       }
   }

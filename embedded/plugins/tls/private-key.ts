@@ -60,14 +60,8 @@ export function parsePrivateKey(pem: string, property: string): KeyObject {
 }
 
 export function algorithmOf(key: KeyObject): Algorithm {
-  switch (key.asymmetricKeyType) {
-    case "rsa":
-      return "RSA";
-    case "ec":
-      return "ECDSA";
-    default:
-      return "ED25519";
-  }
+  if (key.asymmetricKeyType === "rsa") return "RSA";
+  return key.asymmetricKeyType === "ec" ? "ECDSA" : "ED25519";
 }
 
 /** The curve of an ECDSA key; undefined for other keys. */

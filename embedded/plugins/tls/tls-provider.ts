@@ -113,7 +113,7 @@ function names(planned: Properties): AlternativeNames {
 
 function subjectOf(planned: Properties): Subject | undefined {
   const value = planned["subject"];
-  return isObject(value) ? (value as Subject) : undefined;
+  return isObject(value) ? value : undefined;
 }
 
 const privateKey: BridgedResource = {
@@ -199,7 +199,7 @@ function certificateResources(now: () => Date): {
       prior !== undefined && due(planned)
         ? { planned: { ...planned, readyForRenewal: UNKNOWN }, replaces: ["readyForRenewal"] }
         : { planned },
-    read: async (_id, prior) => (due(prior) ? { ...prior, readyForRenewal: true } : prior),
+    read: (_id, prior) => (due(prior) ? { ...prior, readyForRenewal: true } : prior),
   };
   const options = (planned: Properties) => ({
     allowedUses: strings(planned["allowedUses"]),

@@ -10,14 +10,14 @@ const POLL_MS = 50;
 /** What a killed run left. */
 export interface Crash {
   readonly run: PulumiRun;
-  /** Command lines of the processes that still live some time after the kill. */
+  /** Command lines of the processes that still live when their time is over. */
   readonly survivors: readonly string[];
 }
 
 /**
  * Runs the CLI and kills it, as a power cut would, once `hasBegun` says so.
  *
- * @param graceMs how long the processes around the CLI have to notice
+ * @param graceMs how long the processes around the CLI have to notice, at the most
  */
 export async function crash(
   args: readonly string[],
@@ -40,7 +40,9 @@ export async function crash(
   for (const { pid, program } of marked(mark)) {
     if (program.endsWith("/pulumi")) process.kill(pid, "SIGKILL");
   }
-  await Promise.all([end, setTimeout(graceMs)]);
+  const deadline = performance.now() + graceMs;
+  while (marked(mark).length > 0 && performance.now() < deadline) await setTimeout(POLL_MS);
+  await end;
   return { run: await running, survivors: marked(mark).map(({ line }) => line) };
 }
 

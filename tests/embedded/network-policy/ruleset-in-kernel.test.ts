@@ -93,10 +93,10 @@ async function passing(probes: readonly Probe[], expected: readonly Probe[]): Pr
 }
 
 /** Opens a connection from one pod to another that later packets ride on. */
-async function hold(from: PodName, to: PodName, protocol: "TCP" | "UDP"): Promise<Flow> {
+async function hold(from: PodName, to: PodName | "node", protocol: "TCP" | "UDP"): Promise<Flow> {
   await bench.ask(from, {
     kind: "hold",
-    target: { protocol, address: ADDRESS[to], port: 80 },
+    target: { protocol, address: to === "node" ? NODE : ADDRESS[to], port: 80 },
   });
   return {
     asks: (withinMs) =>
@@ -430,6 +430,27 @@ describe("rulesetFor, in the kernel", () => {
       });
     }
   }
+
+  it("cuts the node's packets to a pod that may no longer reach it", async () => {
+    await enforce(cluster());
+    const flow = await hold("app", "node", "UDP");
+    expect(await flow.asks(PASSES_WITHIN_MS)).toBe(true);
+    await enforce(cluster(policy({ podSelector: {}, policyTypes: ["Egress"] })));
+    expect(await flow.pushes(CUT_WITHIN_MS)).toBe(false);
+    expect(await flow.arrives(CUT_WITHIN_MS)).toBe(false);
+  });
+
+  it("does not take the middle of a connection that conntrack forgot for a new one", async () => {
+    await enforce(cluster());
+    const flow = await hold("app", "db", "TCP");
+    expect(await flow.asks(PASSES_WITHIN_MS)).toBe(true);
+    await enforce(
+      cluster(policy({ podSelector: { matchLabels: { role: "db" } }, policyTypes: ["Ingress"] })),
+    );
+    await bench.inNode("conntrack", ["-F"]);
+    // From the server it would look like a connection to the client, which nothing forbids.
+    expect(await flow.pushes(CUT_WITHIN_MS)).toBe(false);
+  });
 
   it("keeps an allowed flow alive through a change that does not concern it", async () => {
     await enforce(cluster());

@@ -41,8 +41,8 @@ const shelf: BridgedResource = {
     owner: { kind: "string", use: "optional+computed" },
     serial: { kind: "string", use: "computed" },
   },
-  create: async (planned) => ({ id: "s1", state: { ...planned, owner: "me", serial: "1" } }),
-  read: async (id, prior) => (id === "gone" ? undefined : { ...prior, room: "moved", boards: 9 }),
+  create: (planned) => ({ id: "s1", state: { ...planned, owner: "me", serial: "1" } }),
+  read: (id, prior) => (id === "gone" ? undefined : { ...prior, room: "moved", boards: 9 }),
 };
 
 function providerOf(rest: Partial<BridgedProviderOptions> = {}): BridgedProvider {
@@ -422,7 +422,7 @@ describe("BridgedProvider's settings", () => {
       secretSettings: ["password"],
       checkSettings: ({ port }) =>
         port === "x" ? [{ property: "port", reason: "It must be a number, got x." }] : [],
-      configure: async (settings) => {
+      configure: (settings) => {
         taken.push(settings);
       },
     });

@@ -102,6 +102,13 @@ const ALLOWANCES: Allowance[] = [
   },
   { at: "properties.spec.clusterIP", type: "Service", reason: "given out by the cluster" },
   { at: "properties.spec.clusterIPs.*", type: "Service", reason: "given out by the cluster" },
+  {
+    at: "properties.status",
+    type: "PodDisruptionBudget",
+    methods: ["Read"],
+    reason: "counted while pods come",
+    anything: true,
+  },
   { at: "properties.status.used.*", type: "ResourceQuota", reason: "counted while pods come" },
   {
     at: "properties.status.used.requests.cpu",

@@ -5,7 +5,6 @@ import { KubernetesProvider } from "../../../embedded/plugins/kubernetes/kuberne
 import { normalizeInputs, prune } from "../../../embedded/plugins/kubernetes/normalize.ts";
 import { text } from "../../../embedded/plugins/kubernetes/pick.ts";
 import { canonicalQuantity } from "../../../embedded/plugins/kubernetes/quantity.ts";
-import { uniqueName } from "../../../embedded/plugins/kubernetes/unique-name.ts";
 import type { Properties } from "../../../embedded/plugins/provider.ts";
 import { UNKNOWN, secret } from "../../../embedded/plugins/values.ts";
 import { recordedCalls, replay, testContext } from "./replay.ts";
@@ -422,18 +421,5 @@ describe("canonicalQuantity", () => {
     expect(["", "abc", "1 Gi", "1Xi", "."].map(canonicalQuantity)).toEqual(
       Array.from({ length: 5 }, () => undefined),
     );
-  });
-});
-
-describe("uniqueName", () => {
-  it("makes the official plugin's name out of the same seed", () => {
-    const seed = "zjdxebinDYGocLjep5UWhTuhrRw65XRGZweHCGIcmW4=";
-    expect(uniqueName("config-", seed)).toBe("config-d69c0e3d");
-  });
-
-  it("makes another name each time without a seed", () => {
-    const names = new Set(Array.from({ length: 50 }, () => uniqueName("a-")));
-    expect(names.size).toBe(50);
-    expect([...names].every((name) => /^a-[0-9a-f]{8}$/.test(name))).toBe(true);
   });
 });

@@ -1,4 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { BridgedProvider } from "../../../embedded/plugins/bridged.ts";
 import { postgresqlProvider } from "../../../embedded/plugins/postgresql/postgresql-provider.ts";
 import type { Properties } from "../../../embedded/plugins/provider.ts";
@@ -8,6 +11,7 @@ import type { Postgres } from "../../support/postgres.ts";
 import { ask, compare, recordedCalls, replay, testContext } from "./replay.ts";
 import type { Call } from "./replay.ts";
 
+const SERVER_SOURCE = join(import.meta.dirname, "../../../embedded/plugins/postgresql/server.ts");
 const CANARY = "canary-password-8d2e";
 const TYPES = {
   role: "postgresql:index/role:Role",
@@ -303,8 +307,7 @@ describe("resources on a real server", () => {
   it("says in one sentence that a name is taken, and how a cut-off run is taken up", async () => {
     const made = await create(plugin, "role", { name: "taken" });
     const wayOut =
-      "If a run that was cut off made it, run pulumi refresh with --import-pending-creates for it; else " +
-      "choose another name.";
+      "If a run that was cut off made it, take it into the stack with pulumi import; else choose another name.";
     expect(
       await failure(create(plugin, "role", { name: "taken", login: true, password: CANARY })),
     ).toBe(
@@ -586,6 +589,29 @@ describe("resources on a real server", () => {
     expect(
       await server.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'tenant_%'"),
     ).toEqual([]);
+  });
+
+  it("leaves no statement running when its process is killed", async () => {
+    const program = `
+      import { Server } from ${JSON.stringify(pathToFileURL(SERVER_SOURCE).href)};
+      const server = new Server(${JSON.stringify({
+        ...{ host: server.host, port: server.port, user: server.user, password: server.password },
+        ...{ databaseUser: server.user, database: "postgres", sslMode: "require" },
+        ...{ superuser: true, maxConnections: 0, connectTimeoutSeconds: 10 },
+      })});
+      await server.session((session) => session.run("SELECT pg_sleep(60)"));`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+      stdio: "ignore",
+    });
+    const running = async () => {
+      const rows = await server.query(
+        "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'",
+      );
+      return rows.length;
+    };
+    await vi.waitUntil(async () => (await running()) === 1, 60_000);
+    child.kill("SIGKILL");
+    await vi.waitUntil(async () => (await running()) === 0, 20_000);
   });
 
   it("closes every connection when it is closed", async () => {

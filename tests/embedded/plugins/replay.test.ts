@@ -120,15 +120,16 @@ describe("replay", () => {
   const recorded = callOf({ response: { id: "1", properties: { a: UNKNOWN } } });
 
   it("has nothing to say when every answer is the recorded one", async () => {
-    const provider = creating(async () => ({ id: "1", properties: { a: UNKNOWN } }));
+    const provider = creating(() => Promise.resolve({ id: "1", properties: { a: UNKNOWN } }));
     expect(await replay(provider, [recorded])).toEqual([]);
   });
 
   it("writes a line for each difference, each error and each allowance that nothing needed", async () => {
-    const provider = creating(async ({ name }) => {
-      if (name === "broken") throw new Error("no");
-      return { id: "", properties: { a: "known" } };
-    });
+    const provider = creating(({ name }) =>
+      name === "broken"
+        ? Promise.reject(new Error("no"))
+        : Promise.resolve({ id: "", properties: { a: "known" } }),
+    );
     const broken = callOf({ name: "broken", request: { name: "broken" } });
     const allowances = [{ at: "properties.b", reason: "never there" }];
     expect(await replay(provider, [recorded, broken], allowances)).toEqual([

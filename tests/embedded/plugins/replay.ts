@@ -98,8 +98,8 @@ export function recordedCalls(provider: string, ...steps: Step[]): Call[] {
           step,
           method,
           provider,
-          type: String(request["type"] ?? ""),
-          name: String(request["name"] ?? ""),
+          type: text(request, "type"),
+          name: text(request, "name"),
           request,
           response: response ?? {},
           ...(error === undefined
@@ -113,6 +113,11 @@ export function recordedCalls(provider: string, ...steps: Step[]): Call[] {
         };
       });
   });
+}
+
+function text(properties: Properties, name: string): string {
+  const value = properties[name];
+  return typeof value === "string" ? value : "";
 }
 
 interface Recorded {

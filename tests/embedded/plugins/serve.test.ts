@@ -12,7 +12,7 @@ import providerService from "@pulumi/pulumi/proto/provider_grpc_pb.js";
 import providerProto from "@pulumi/pulumi/proto/provider_pb.js";
 import statusProto from "@pulumi/pulumi/proto/status_pb.js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Properties, Value } from "../../../embedded/plugins/provider.ts";
+import type { Properties } from "../../../embedded/plugins/provider.ts";
 import { engineAddress } from "../../../embedded/plugins/serve.ts";
 import { UNKNOWN, fromStruct, secret, toStruct } from "../../../embedded/plugins/values.ts";
 
@@ -21,7 +21,20 @@ const PLUGINS = join(import.meta.dirname, "../../../embedded/plugins");
 const URN = "urn:pulumi:stack::project::a:b:C$served:index/thing:Thing::name::with::colons";
 
 type Client = InstanceType<typeof providerService.ResourceProviderClient>;
-type Method = Exclude<keyof Client & string, keyof grpc.Client>;
+type Method =
+  | "attach"
+  | "cancel"
+  | "check"
+  | "checkConfig"
+  | "create"
+  | "delete"
+  | "diff"
+  | "diffConfig"
+  | "getPluginInfo"
+  | "getSchema"
+  | "handshake"
+  | "read"
+  | "update";
 
 /** A plugin process and a client of it; `stop` ends both. */
 async function start(file: string, ...args: string[]) {
@@ -51,15 +64,15 @@ async function firstLine(child: ChildProcess): Promise<string> {
   return line;
 }
 
+type Unary<Answer> = (
+  message: object,
+  callback: (error: grpc.ServiceError | null, answer: Answer) => void,
+) => void;
+
 function call<Answer>(client: Client, method: Method, request: object): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const invoke = client[method] as unknown as (
-      message: object,
-      callback: (error: grpc.ServiceError | null, answer: Answer) => void,
-    ) => void;
-    invoke.call(client, request, (error, answer) =>
-      error === null ? resolve(answer) : reject(error),
-    );
+    const methods = client as unknown as { [name in Method]: Unary<Answer> };
+    methods[method](request, (error, answer) => (error === null ? resolve(answer) : reject(error)));
   });
 }
 
@@ -79,7 +92,7 @@ async function startEngine() {
       for (const wake of waiting.splice(0)) wake();
       callback(null, new emptyProto.Empty());
     },
-  } as unknown as grpc.UntypedServiceImplementation);
+  });
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
@@ -242,7 +255,7 @@ describe("serve", () => {
     ],
   ])("carries the diff %j", async (answer, expected) => {
     const request = named(new providerProto.DiffRequest());
-    request.setOlds(toStruct({ answer: answer as Value }));
+    request.setOlds(toStruct({ answer }));
     const response = await call<InstanceType<typeof providerProto.DiffResponse>>(
       client,
       "diff",

@@ -43,7 +43,11 @@ async function failures(kind: string, news: Properties) {
   return (await provider.check({ ...request(kind), olds: {}, news })).failures;
 }
 
-const text = (made: Properties, name: string): string => String(made[name]);
+function text(from: Properties, name: string): string {
+  const value = from[name];
+  if (typeof value !== "string") throw new Error(`${name} is no text`);
+  return value;
+}
 
 function recordedCreate(kind: string): Call {
   const calls = recordedCalls("tls", "02-create");

@@ -13,7 +13,7 @@ describe("uniqueName", () => {
     );
     const official = named.map(({ response }) => JSON.stringify(response));
     const ours = named.map(({ request }) =>
-      uniqueName({ randomSeed: String(request["randomSeed"]), prefix: "config-" }),
+      uniqueName({ randomSeed: request["randomSeed"] as string, prefix: "config-" }),
     );
     expect(ours).toEqual(
       official.map((answer) => /config-[0-9a-f]{8}/.exec(answer)?.[0] ?? "no name"),

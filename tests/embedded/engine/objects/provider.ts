@@ -28,13 +28,14 @@ function objects(): string[] {
 await serve({
   name: "kubernetes",
   version: "0.0.1",
-  checkConfig: async ({ news }: CheckRequest) => ({ inputs: news }),
-  diffConfig: async () => ({ changes: "DIFF_NONE" }),
-  configure: async () => ({ acceptSecrets: true, supportsPreview: true }),
-  check: async ({ news }: CheckRequest) => ({ inputs: news }),
-  diff: async ({ oldInputs, news }: DiffRequest) => ({
-    changes: JSON.stringify(oldInputs) === JSON.stringify(news) ? "DIFF_NONE" : "DIFF_SOME",
-  }),
+  checkConfig: ({ news }: CheckRequest) => Promise.resolve({ inputs: news }),
+  diffConfig: () => Promise.resolve({ changes: "DIFF_NONE" }),
+  configure: () => Promise.resolve({ acceptSecrets: true, supportsPreview: true }),
+  check: ({ news }: CheckRequest) => Promise.resolve({ inputs: news }),
+  diff: ({ oldInputs, news }: DiffRequest) =>
+    Promise.resolve({
+      changes: JSON.stringify(oldInputs) === JSON.stringify(news) ? "DIFF_NONE" : "DIFF_SOME",
+    }),
   create: async ({ properties, preview }: CreateRequest) => {
     const id = identity(properties);
     if (preview === true) return { properties };
@@ -43,8 +44,8 @@ await serve({
     if (heldUp === "after") await forever;
     return { id, properties };
   },
-  read: async ({ id, properties = {}, inputs = {} }: ReadRequest) =>
-    objects().includes(id) ? { id, properties, inputs } : {},
-  update: async ({ news }) => ({ properties: news }),
-  delete: async () => undefined,
+  read: ({ id, properties = {}, inputs = {} }: ReadRequest) =>
+    Promise.resolve(objects().includes(id) ? { id, properties, inputs } : {}),
+  update: ({ news }) => Promise.resolve({ properties: news }),
+  delete: () => Promise.resolve(),
 });

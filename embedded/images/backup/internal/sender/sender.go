@@ -140,10 +140,12 @@ func hostKeyAlgorithms(key ssh.PublicKey) []string {
 // transfer is one running "receive" on the store.
 type transfer struct {
 	settings  Settings
-	session   *ssh.Session
 	input     io.WriteCloser
 	answer    lastBytes
 	complaint lastBytes
+	// ended is closed once result is what the receiver ended with: a session's end can be waited for only once.
+	ended  chan struct{}
+	result error
 }
 
 func openTransfer(client *ssh.Client, settings Settings, file string) (*transfer, error) {
@@ -151,7 +153,7 @@ func openTransfer(client *ssh.Client, settings Settings, file string) (*transfer
 	if err != nil {
 		return nil, fail(KindStore, "store %q: must open a session, got %q; look at the store's sshd log", settings.StoreHost, err)
 	}
-	opened := &transfer{settings: settings, session: session}
+	opened := &transfer{settings: settings, ended: make(chan struct{})}
 	session.Stdout = &opened.answer
 	session.Stderr = &opened.complaint
 	if opened.input, err = session.StdinPipe(); err != nil {
@@ -160,13 +162,17 @@ func openTransfer(client *ssh.Client, settings Settings, file string) (*transfer
 	if err := session.Start(wire.Command(settings.Tenant, file)); err != nil {
 		return nil, fail(KindStore, "store %q: must run the receiver, got %q; check the forced command of the key", settings.StoreHost, err)
 	}
+	go func() {
+		opened.result = session.Wait()
+		close(opened.ended)
+	}()
 	return opened, nil
 }
 
 // failure is what a broken transfer means: the store's own words where it left any.
 func (t *transfer) failure(broken error) error {
 	t.input.Close()
-	if t.wait() != nil && len(t.complaint.bytes) > 0 {
+	if t.wait() != nil && t.hasEnded() && len(t.complaint.bytes) > 0 {
 		return fail(KindRefused, "store %q: must take the dump, got %q", t.settings.StoreHost, t.complaint.lastLine())
 	}
 	return fail(KindStore, "store %q: must stay connected, got %q; the next run starts anew", t.settings.StoreHost, broken)
@@ -187,13 +193,20 @@ func (t *transfer) confirm(sum string) error {
 }
 
 func (t *transfer) wait() error {
-	done := make(chan error, 1)
-	go func() { done <- t.session.Wait() }()
 	select {
-	case err := <-done:
-		return err
+	case <-t.ended:
+		return t.result
 	case <-time.After(answerTimeout):
 		return fmt.Errorf("no answer within %s", answerTimeout)
+	}
+}
+
+func (t *transfer) hasEnded() bool {
+	select {
+	case <-t.ended:
+		return true
+	default:
+		return false
 	}
 }
 
