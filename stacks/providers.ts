@@ -39,6 +39,10 @@ export function machineProviders(
       // Without it a changed kubeconfig can look like another cluster, and everything is replaced.
       clusterIdentifier: machine,
       enableServerSideApply: true,
+      // A run that was killed may have made an object that the record does not know: the next run
+      // takes it over instead of failing at "already exists".
+      upsertExistingObjects: true,
+      enablePatchForce: true,
     }),
     new postgresql.Provider(`${machine}-server`, {
       host: address,

@@ -54,10 +54,13 @@ const REQUEST_TIMEOUT_MS = 10_000;
 export class ClusterApi {
   readonly #server: URL;
   readonly #agent: Agent;
+  /** Authorization, where the kubeconfig has a token instead of a certificate. */
+  readonly #headers: RequestOptions["headers"];
 
-  private constructor(server: URL, agent: Agent) {
+  private constructor(server: URL, agent: Agent, headers: RequestOptions["headers"]) {
     this.#server = server;
     this.#agent = agent;
+    this.#headers = headers;
   }
 
   /**
@@ -77,9 +80,9 @@ export class ClusterApi {
     const options: RequestOptions = {};
     await config.applyToHTTPSOptions(options);
     // The library's own agent makes a new connection for every request.
-    const { ca, cert, key } = options;
-    const agent = new Agent({ ca, cert, key, keepAlive: true, maxSockets: 8 });
-    return new ClusterApi(new URL(cluster.server), agent);
+    const { ca, cert, key, rejectUnauthorized = true } = options;
+    const agent = new Agent({ ca, cert, key, rejectUnauthorized, keepAlive: true, maxSockets: 8 });
+    return new ClusterApi(new URL(cluster.server), agent, options.headers);
   }
 
   /** Ends the connections. */
@@ -135,6 +138,7 @@ export class ClusterApi {
             method,
             timeout: REQUEST_TIMEOUT_MS,
             headers: {
+              ...this.#headers,
               Accept: "application/json",
               // JSON is YAML, and apply has no media type for JSON.
               ...(text === undefined ? {} : { "Content-Type": "application/apply-patch+yaml" }),

@@ -1,6 +1,15 @@
 import { spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
@@ -247,6 +256,28 @@ export interface StackState {
     readonly pending_operations?: readonly PendingOperation[];
     readonly [field: string]: unknown;
   };
+}
+
+/**
+ * Makes an empty stack. Made from a folder of its own, since `pulumi stack init` takes no file for the settings and would
+ * write the salt of the passphrase into a Pulumi.<stack>.yaml beside Pulumi.yaml; the first run puts it where
+ * `stackConfigFile` says.
+ *
+ * @throws PlatformError when the stack exists or cannot be made
+ */
+export async function createStack(stack: string, options: PulumiOptions = {}): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "stack-"));
+  try {
+    const project = { name: projectName(options.cwd), runtime: "nodejs" };
+    writeFileSync(join(folder, "Pulumi.yaml"), JSON.stringify(project));
+    const run = await runPulumi(["stack", "init", stack, "--no-select"], {
+      ...quiet(options),
+      cwd: folder,
+    });
+    if (run.exitCode !== 0) throw pulumiFailure(stack, run);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /**

@@ -79,6 +79,8 @@ ln -s /proc/self/fd/0 "$root/dev/stdin"
 ln -s /proc/self/fd/1 "$root/dev/stdout"
 ln -s /proc/self/fd/2 "$root/dev/stderr"
 mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs "$root/run"
+# As Debian has it: where programs keep their locks.
+mkdir -p -m 1777 "$root/run/lock"
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"
 
 # A kubelet wants these kernel settings and would change the host's: it is shown what it wants.

@@ -52,6 +52,7 @@ async function main([verb, name, ...rest]: readonly string[]): Promise<number> {
       const [program = "", ...args] = argv;
       return spawnSync(program, args, { stdio: "inherit" }).status ?? 1;
     }
+    case undefined:
     default:
       process.stderr.write(USAGE);
       return 2;

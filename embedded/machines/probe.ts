@@ -99,7 +99,7 @@ async function answersPostgres(check: Extract<Check, { kind: "postgres" }>): Pro
       // SSLRequest: length 8, code 80877103.
       socket.write(Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]));
     });
-    socket.once("data", (answer) => {
+    socket.once("data", (answer: Buffer) => {
       if (answer.toString("latin1") !== "S") {
         finish(false);
         return;
@@ -115,7 +115,7 @@ async function answersPostgres(check: Extract<Check, { kind: "postgres" }>): Pro
         },
       );
       // "R" asks for a password; "E" is a server that starts, stops or refuses.
-      secure.once("data", (reply) => {
+      secure.once("data", (reply: Buffer) => {
         finish(reply.toString("latin1", 0, 1) === "R");
       });
       secure.once("error", () => {

@@ -25,7 +25,7 @@ export interface Postgres {
   /** Tries to sign in over TLS, and runs one statement. */
   signIn(user: string, password: string, database: string, statement?: string): Promise<string>;
   /** The server's log. */
-  log(): Promise<string>;
+  log(): string;
   stop(): Promise<void>;
 }
 
@@ -144,7 +144,7 @@ export async function startPostgres(): Promise<Postgres> {
         await client.query(statement);
         return "signed in";
       }).catch((error: unknown) => (error instanceof Error ? error.message : String(error))),
-    log: async () => said,
+    log: () => said,
     stop,
   };
 }

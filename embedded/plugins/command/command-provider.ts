@@ -298,36 +298,47 @@ function checkSource(source: Value | undefined): readonly CheckFailure[] {
   return [];
 }
 
+/** The answer, or what it throws, as a promise. */
+function answered<T>(answer: () => T): Promise<T> {
+  return new Promise((resolve) => resolve(answer()));
+}
+
 /** The provider plugin `command`, version 1.2.1. */
 export class CommandProvider implements ResourceProvider {
   readonly name = "command";
   readonly version = "1.2.1";
 
-  async checkConfig(request: CheckRequest): Promise<CheckResponse> {
-    return { inputs: { ...request.news, [FRAMEWORK_VERSION_KEY]: FRAMEWORK_VERSION } };
+  checkConfig(request: CheckRequest): Promise<CheckResponse> {
+    return Promise.resolve({
+      inputs: { ...request.news, [FRAMEWORK_VERSION_KEY]: FRAMEWORK_VERSION },
+    });
   }
 
-  async diffConfig(): Promise<DiffResponse> {
-    throw new Unimplemented("DiffConfig");
+  diffConfig(): Promise<DiffResponse> {
+    return Promise.reject(new Unimplemented("DiffConfig"));
   }
 
-  async configure(): Promise<ConfigureResponse> {
-    return {
+  configure(): Promise<ConfigureResponse> {
+    return Promise.resolve({
       acceptSecrets: true,
       supportsPreview: true,
       acceptResources: true,
       acceptOutputs: true,
-    };
+    });
   }
 
-  async check(request: CheckRequest): Promise<CheckResponse> {
-    const { inputs, failures } = checkInputs(fieldsOf(request.type), request.news);
-    const all = [...failures, ...(isCopy(request.type) ? checkSource(inputs["source"]) : [])];
-    return { inputs, ...(all.length === 0 ? {} : { failures: all }) };
+  check(request: CheckRequest): Promise<CheckResponse> {
+    return answered(() => {
+      const { inputs, failures } = checkInputs(fieldsOf(request.type), request.news);
+      const all = [...failures, ...(isCopy(request.type) ? checkSource(inputs["source"]) : [])];
+      return { inputs, ...(all.length === 0 ? {} : { failures: all }) };
+    });
   }
 
-  async diff(request: DiffRequest): Promise<DiffResponse> {
-    return diffInputs(fieldsOf(request.type), request.olds, request.news, request.ignoreChanges);
+  diff(request: DiffRequest): Promise<DiffResponse> {
+    return answered(() =>
+      diffInputs(fieldsOf(request.type), request.olds, request.news, request.ignoreChanges),
+    );
   }
 
   async create(request: CreateRequest, context: CallContext): Promise<CreateResponse> {
@@ -349,12 +360,12 @@ export class CommandProvider implements ResourceProvider {
     return { id, properties: { ...inputs, ...printed } };
   }
 
-  async read(request: ReadRequest): Promise<ReadResponse> {
-    return {
+  read(request: ReadRequest): Promise<ReadResponse> {
+    return Promise.resolve({
       id: request.id,
       properties: request.properties ?? {},
       inputs: request.inputs ?? {},
-    };
+    });
   }
 
   async update(request: UpdateRequest, context: CallContext): Promise<UpdateResponse> {

@@ -5,6 +5,8 @@ import { isObject, isSecret, unwrapSecrets } from "../values.ts";
 const MASK = "[secret]";
 /** Shorter lines of a longer secret are too common to give anything away: masking them would garble a text. */
 const SHORTEST_LINE_CHARACTERS = 4;
+/** A shorter secret stands in too many words: masking "5" or "root" would make every error unreadable. */
+const SHORTEST_SECRET_CHARACTERS = 6;
 
 /** Every text inside secrets, at any depth. */
 export function secretTexts(value: Value | undefined): readonly string[] {
@@ -27,7 +29,7 @@ export function masker(secrets: readonly string[]): (text: string) => string {
   const needles = new Set<string>();
   for (const text of secrets) {
     const trimmed = text.trim();
-    if (trimmed === "") continue;
+    if (trimmed.length < SHORTEST_SECRET_CHARACTERS) continue;
     needles.add(text).add(trimmed).add(Buffer.from(text, "utf8").toString("base64"));
     for (const line of trimmed.split("\n")) {
       if (line.trim().length >= SHORTEST_LINE_CHARACTERS) needles.add(line.trim());

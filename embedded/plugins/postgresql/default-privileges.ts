@@ -2,7 +2,7 @@
 import type { BridgedResource } from "../bridged.ts";
 import type { Properties } from "../provider.ts";
 import { isUnknown } from "../values.ts";
-import { about, flag, list, text, texts, unlessEmpty } from "./fields.ts";
+import { about, flag, list, text, texts, unlessEmpty, without } from "./fields.ts";
 import type { GetServer } from "./fields.ts";
 import { checkPrivileges, samePrivileges } from "./privileges.ts";
 import { quoteName } from "./server.ts";
@@ -80,9 +80,8 @@ async function readDefaults(
   const granted = texts(row?.["privileges"]);
   const wanted = list(properties, "privileges");
   if (granted.length === 0 && wanted.length > 0) return undefined;
-  const { privileges: _wanted, ...rest } = properties;
   return {
-    ...rest,
+    ...without(properties, "privileges"),
     ...unlessEmpty(
       "privileges",
       samePrivileges(objectType, granted, wanted) ? [...wanted].sort() : granted,

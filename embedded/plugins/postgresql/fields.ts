@@ -35,6 +35,11 @@ export function unlessEmpty(name: string, values: readonly Value[]): Properties 
   return values.length === 0 ? {} : { [name]: [...values] };
 }
 
+/** The properties but those named. */
+export function without(properties: Properties, ...names: readonly string[]): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !names.includes(name)));
+}
+
 /** Runs the work; a server's refusal becomes one sentence about the object, without the statement. */
 export async function about<T>(subject: string, verb: string, work: () => Promise<T>): Promise<T> {
   try {

@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import type { BridgedResource } from "../bridged.ts";
 import type { Properties } from "../provider.ts";
 import { isUnknown } from "../values.ts";
-import { about, flag, list, text, texts, unlessEmpty } from "./fields.ts";
+import { about, flag, list, text, texts, unlessEmpty, without } from "./fields.ts";
 import type { GetServer } from "./fields.ts";
 import { checkPrivileges, samePrivileges } from "./privileges.ts";
 import { quoteName, quoteNames } from "./server.ts";
@@ -207,7 +207,7 @@ async function readGrant(server: Server, properties: Properties): Promise<Proper
   );
   if (known === undefined) return undefined;
   const oid = known["oid"];
-  const { privileges: _privileges, columns: _columns, ...rest } = properties;
+  const rest = without(properties, "privileges", "columns");
   const read = async (session: Session): Promise<Properties | undefined> => {
     if (schema !== "" && !OUTSIDE_SCHEMAS.includes(objectType)) {
       const found = await session.rows("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", [

@@ -224,7 +224,8 @@ async function readPassword(
         { cause: error },
       );
     });
-  const hash = String(rows[0]?.["hash"] ?? "");
+  const found = rows[0]?.["hash"];
+  const hash = typeof found === "string" ? found : "";
   if (recorded !== "" && !isVerifier(recorded)) {
     if (hash.startsWith("SCRAM-SHA-256$")) return recorded;
     const md5 = `md5${createHash("md5")

@@ -1,11 +1,16 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { PulumiOptions, PulumiRun } from "../../../embedded/engine/engine.ts";
-import { pulumiFailure, runPulumi, stackExport } from "../../../embedded/engine/engine.ts";
+import {
+  createStack,
+  pulumiFailure,
+  runPulumi,
+  stackExport,
+} from "../../../embedded/engine/engine.ts";
 import { installPlugins, nodeProgram } from "../../../embedded/engine/plugins.ts";
 import { policyPack } from "../../../embedded/engine/policy-pack.ts";
 import { clearStaleLock, recoverStack } from "../../../embedded/engine/recovery.ts";
@@ -35,7 +40,7 @@ async function newStack(name: string, cwd: string): Promise<PulumiOptions> {
     stackConfigFile: join(folder, name, "settings.yaml"),
   };
   await mkdir(join(folder, name), { recursive: true });
-  await succeed(["stack", "init", STACK], options);
+  await createStack(STACK, options);
   return options;
 }
 
@@ -84,6 +89,7 @@ describe("the engine with the embedded plugins", () => {
 
     await succeed(["destroy", "--stack", STACK, "--yes", "--skip-preview"], options);
     expect(await recordedTypes(options)).toEqual([]);
+    expect(readdirSync(PROGRAM).sort()).toEqual(["Pulumi.yaml", "index.ts", "package.json"]);
   });
 
   it("gives the program its secret settings in clear and shows them nowhere", async () => {

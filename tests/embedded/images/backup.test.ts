@@ -109,10 +109,7 @@ function start(change: { readonly [name: string]: string } = {}) {
     'mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec setpriv --no-new-privs chroot --userspec=65532:65532 "$1" /backup';
   const child = spawn(
     "unshare",
-    [
-      ...["--mount", "--pid", "--fork", "--kill-child=SIGKILL"],
-      ...["sh", "-ec", script, "sh", root],
-    ],
+    [...["--mount", "--pid", "--fork"], ...["sh", "-ec", script, "sh", root]],
     {
       env: { PATH: process.env["PATH"], ...environment(change) },
       stdio: ["ignore", "pipe", "pipe"],
@@ -128,6 +125,13 @@ function start(change: { readonly [name: string]: string } = {}) {
     stderr,
   }));
   return { child, ended };
+}
+
+/** Kills the first process of the namespace that `unshare` made, and everything in there with it. */
+async function killPod(unsharePid: number | undefined): Promise<void> {
+  const pid = String(unsharePid);
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  process.kill(Number(children.trim()), "SIGKILL");
 }
 
 async function storedFiles(): Promise<string[]> {
@@ -315,7 +319,7 @@ describe("backup", () => {
     const { child, ended } = start();
     await until(async () => ((await pgDumps()).length > 0 ? true : undefined), "the dump");
     const during = await storedFiles();
-    child.kill("SIGKILL");
+    await killPod(child.pid);
     await ended;
     await lock.release();
     expect(during.filter((name) => FILE_NAME.test(name))).toEqual([]);

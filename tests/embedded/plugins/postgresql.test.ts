@@ -219,7 +219,7 @@ describe("resources on a real server", () => {
     });
     expect(await server.signIn("signs_in", `${CANARY}-2`, "postgres")).toBe("signed in");
     await remove(plugin, changed);
-    expect(await server.log()).not.toContain(CANARY);
+    expect(server.log()).not.toContain(CANARY);
   });
 
   it("stores a precomputed verifier as it is and notices when another takes its place", async () => {
@@ -334,7 +334,7 @@ describe("resources on a real server", () => {
     const role = await create(plugin, "role", { name: "imported", login: true, password: CANARY });
     const answer = await plugin.read({ ...at("role"), id: "imported" }, testContext());
     expect(answer.id).toBe("imported");
-    expect(String(unwrapSecrets(answer.properties ?? {})["password"])).toMatch(/^SCRAM-SHA-256\$/);
+    expect(unwrapSecrets(answer.properties ?? {})["password"]).toMatch(/^SCRAM-SHA-256\$/);
     expect(unwrapSecrets(answer.inputs ?? {})["name"]).toBe("imported");
     const { inputs } = await plugin.read({ ...at("database"), id: "template1" }, testContext());
     expect(inputs).toMatchObject({ name: "template1", isTemplate: true, owner: "postgres" });
@@ -629,8 +629,8 @@ describe("resources on a real server", () => {
     expect(await server.query(open)).toEqual([{ open: 0 }]);
   });
 
-  it("never shows a password in the server's log", async () => {
-    expect(await server.log()).toContain("CREATE ROLE");
-    expect(await server.log()).not.toContain(CANARY);
+  it("never shows a password in the server's log", () => {
+    expect(server.log()).toContain("CREATE ROLE");
+    expect(server.log()).not.toContain(CANARY);
   });
 });
