@@ -15,7 +15,13 @@ export default tseslint.config(
     languageOptions: {
       parserOptions: {
         projectService: {
-          allowDefaultProject: ["eslint.config.js", "vitest.config.ts", "embedded/bootstrap.mjs"],
+          allowDefaultProject: [
+            "eslint.config.js",
+            "policies/main.cjs",
+            "tests/embedded/engine/pack/main.cjs",
+            "vitest.config.ts",
+            "embedded/bootstrap.mjs",
+          ],
         },
       },
     },
@@ -24,7 +30,7 @@ export default tseslint.config(
       "@typescript-eslint/switch-exhaustiveness-check": "error",
     },
   },
-  { files: ["**/*.js", "**/*.mjs"], extends: [tseslint.configs.disableTypeChecked] },
+  { files: ["**/*.js", "**/*.mjs", "**/*.cjs"], extends: [tseslint.configs.disableTypeChecked] },
   ...layers.map(({ files, forbids }) => ({
     files,
     rules: {

@@ -137,6 +137,8 @@ export class Master extends pulumi.ComponentResource {
         protect: args.protectData,
       },
     );
+    // What lies in the database goes with it.
+    const inside = { ...child, deletedWith: database };
     const shut = new postgresql.Grant(
       `${name}-no-public`,
       {
@@ -145,7 +147,7 @@ export class Master extends pulumi.ComponentResource {
         objectType: "database",
         privileges: [],
       },
-      { ...child, dependsOn: [database] },
+      { ...inside, dependsOn: [database] },
     );
     const connect = new postgresql.Grant(
       `${name}-app-connect`,
@@ -155,12 +157,12 @@ export class Master extends pulumi.ComponentResource {
         objectType: "database",
         privileges: ["CONNECT"],
       },
-      { ...child, dependsOn: [shut] },
+      { ...inside, dependsOn: [shut] },
     );
     new postgresql.Schema(
       `${name}-schema`,
       { name: "control_plane", database: CONTROL_PLANE_DATABASE, owner: CONTROL_PLANE_OWNER_ROLE },
-      { ...child, dependsOn: [connect] },
+      { ...inside, dependsOn: [connect] },
     );
   }
 }

@@ -101,37 +101,39 @@ export class TenantDatabase extends pulumi.ComponentResource {
         protect: args.protectData,
       },
     );
+    // What lies in the database goes with it: a schema with tables in it cannot be dropped by itself.
+    const inside = { ...child, deletedWith: tenantDatabase };
     // One after the other: two grants at once on one database can fail with "tuple concurrently
     // updated".
     const shut = new postgresql.Grant(
       `${name}-no-public`,
       { database, role: PUBLIC_ROLE, objectType: "database", privileges: [] },
-      { ...child, dependsOn: [tenantDatabase] },
+      { ...inside, dependsOn: [tenantDatabase] },
     );
     const appConnect = new postgresql.Grant(
       `${name}-app-connect`,
       { database, role: appRole, objectType: "database", privileges: ["CONNECT"] },
-      { ...child, dependsOn: [shut] },
+      { ...inside, dependsOn: [shut] },
     );
     const backupConnect = new postgresql.Grant(
       `${name}-backup-connect`,
       { database, role: backupRole, objectType: "database", privileges: ["CONNECT"] },
-      { ...child, dependsOn: [appConnect] },
+      { ...inside, dependsOn: [appConnect] },
     );
     const noPublicSchema = new postgresql.Grant(
       `${name}-no-public-schema`,
       { database, role: PUBLIC_ROLE, schema: "public", objectType: "schema", privileges: [] },
-      { ...child, dependsOn: [backupConnect] },
+      { ...inside, dependsOn: [backupConnect] },
     );
     const schema = new postgresql.Schema(
       `${name}-schema`,
       { name: APP_SCHEMA, database, owner: ownerRole },
-      { ...child, dependsOn: [noPublicSchema] },
+      { ...inside, dependsOn: [noPublicSchema] },
     );
     const usage = new postgresql.Grant(
       `${name}-app-usage`,
       { database, role: appRole, schema: APP_SCHEMA, objectType: "schema", privileges: ["USAGE"] },
-      { ...child, dependsOn: [schema] },
+      { ...inside, dependsOn: [schema] },
     );
     const tables = new postgresql.DefaultPrivileges(
       `${name}-app-tables`,
@@ -143,7 +145,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
         objectType: "table",
         privileges: ["SELECT", "INSERT", "UPDATE", "DELETE"],
       },
-      { ...child, dependsOn: [usage] },
+      { ...inside, dependsOn: [usage] },
     );
     new postgresql.DefaultPrivileges(
       `${name}-app-sequences`,
@@ -155,7 +157,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
         objectType: "sequence",
         privileges: ["SELECT", "USAGE"],
       },
-      { ...child, dependsOn: [tables] },
+      { ...inside, dependsOn: [tables] },
     );
 
     const secret = (role: string, password: random.RandomPassword): string => {

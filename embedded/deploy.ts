@@ -2,6 +2,7 @@ import { access, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import {
+  createStack,
   projectName,
   pulumiFailure,
   type PulumiOptions,
@@ -78,10 +79,7 @@ export async function runOnStack(
     inOperatorNamespace: (argv) => asOperator(argv, facts),
   };
   const recorded = await recordedStack(stack.name);
-  if (recorded === "none") {
-    const made = await runPulumi(["stack", "init", stack.name], base);
-    if (made.exitCode !== 0) throw pulumiFailure(stack.name, made);
-  }
+  if (recorded === "none") await createStack(stack.name, base);
   if (recorded === "interrupted") await recoverStack(stack.name, base);
   clearStaleLock(stack.name, base);
   return runPulumi([...args, "--stack", stack.name], {

@@ -79,10 +79,10 @@ async function toolchain(): Promise<Finding[]> {
 async function plugins(): Promise<Finding[]> {
   const attempt = await officialTry();
   return [
-    ...(await installedPlugins()).map(({ name, version, origin, folder }) => ({
+    ...(await installedPlugins()).map(({ name, version, origin }) => ({
       subject: `plugin ${name}`,
       found: `${version}, ${origin}`,
-      ...(folder === undefined ? { wayOut: "npm start installs it." } : {}),
+      ...(origin === "missing" ? { wayOut: "npm start installs it." } : {}),
     })),
     {
       subject: "official Pulumi",

@@ -14,7 +14,7 @@ const SELECTOR = { "k8s-app": "kube-dns" } as const;
 export function coredns(target: AddonsTarget, image: string): KubernetesObject[] {
   const metadata = { name: "coredns", namespace: SYSTEM_NAMESPACE };
   return [
-    { apiVersion: "v1", kind: "ServiceAccount", metadata },
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { ...metadata, labels: LABELS } },
     {
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "ClusterRole",

@@ -30,7 +30,7 @@ export function localPath(image: string, helperImage: string): KubernetesObject[
     {
       apiVersion: "v1",
       kind: "ServiceAccount",
-      metadata: { name: ACCOUNT, namespace: SYSTEM_NAMESPACE },
+      metadata: { name: ACCOUNT, namespace: SYSTEM_NAMESPACE, labels: ownLabels(NAME) },
     },
     {
       apiVersion: "rbac.authorization.k8s.io/v1",

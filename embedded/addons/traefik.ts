@@ -31,7 +31,7 @@ export async function traefik(target: AddonsTarget, image: string): Promise<Kube
   const labels = ownLabels("traefik");
   return [
     ...(await definitions()),
-    { apiVersion: "v1", kind: "ServiceAccount", metadata },
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { ...metadata, labels } },
     {
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "ClusterRole",

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { BIN } from "../paths.ts";
 import { mustRun } from "../machines/command.ts";
 import { inNamespace } from "../machines/lan.ts";
-import { DOMAIN, machineFolder, serviceLog } from "../machines/layout.ts";
+import { CACHE, DOMAIN, machineFolder, serviceLog } from "../machines/layout.ts";
 import type { ClusterPlan, MachinePlan } from "../machines/layout.ts";
 import type { Check } from "../machines/probe.ts";
 import type { Readiness } from "../machines/readiness.ts";
@@ -43,6 +43,9 @@ export async function prepareCluster(
   return prepareClusterServices(machine, cluster, keysOf(machine), SANDBOX_IMAGE);
 }
 
+/** By this name the readiness of the API server is told from the others. */
+export const API_SUBJECT = "Kubernetes API";
+
 /**
  * What must answer before a machine's cluster counts as running.
  *
@@ -52,7 +55,7 @@ export function clusterReadiness(machine: MachinePlan, since: Date): readonly Re
   return [
     {
       machine: machine.name,
-      subject: "Kubernetes API",
+      subject: API_SUBJECT,
       check: { ...apiOf(machine), path: "/readyz" },
       logFile: serviceLog(machine.name, "kube-apiserver"),
     },
@@ -139,7 +142,11 @@ export async function ensureAddons(machine: MachinePlan, cluster: ClusterPlan): 
       join(import.meta.dirname, "apply-addons.ts"),
       JSON.stringify(target),
     ]),
-    { timeoutSeconds: 120 },
+    {
+      timeoutSeconds: 120,
+      // The libraries behind it are large, and the same for every cluster.
+      env: { PATH: "/usr/bin:/bin", NODE_COMPILE_CACHE: join(CACHE, "node-compile-cache") },
+    },
   );
   await writeFile(noteFile, fingerprint);
   return true;

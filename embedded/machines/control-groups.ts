@@ -71,6 +71,7 @@ export function makeGroups(name: MachineName): {
           writeFileSync(join(group, file), readFileSync(join(parent, file)));
         }
       }
+      if (group.endsWith(PARENT)) giveShare(group);
       if (onlyVersion2) {
         const controllers = readFileSync(join(parent, "cgroup.controllers"), "utf8").trim();
         const enable = controllers.split(" ").filter((controller) => controller !== "");
@@ -87,6 +88,19 @@ export function makeGroups(name: MachineName): {
       ? [":"]
       : all.map(({ folder, options }) => `${basename(folder)}:${options}`),
   };
+}
+
+/**
+ * Weighs the machines' processor time. The group of all of them is dozens of programs, and with the
+ * share of one it would starve beside whatever else the computer does.
+ */
+function giveShare(group: string): void {
+  for (const [file, share] of [
+    ["cpu.shares", "4096"],
+    ["cpu.weight", "400"],
+  ] as const) {
+    if (existsSync(join(group, file))) writeFileSync(join(group, file), share);
+  }
 }
 
 /** Ends every process left in a machine's control groups and removes the groups. */

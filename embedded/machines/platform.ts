@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
+  API_SUBJECT,
   CLUSTER_PROGRAMS,
   addonsReadiness,
   clusterReadiness,
@@ -273,10 +274,14 @@ async function untilUseful(
   }
   wanted.push(...clusterReadiness(machine, since));
   if (haveAddons(machine)) wanted.push(addonsReadiness(machine, since));
-  await together([untilReady(wanted, seconds, answers), importImages(machine)]);
-  if (await ensureAddons(machine, cluster)) {
-    await untilReady([addonsReadiness(machine, since)], READY_SECONDS, answers);
-  }
+  // Add-ons need the API alone: they are on their way while the node is still coming up.
+  let addons: Promise<boolean> | undefined;
+  const answered = untilReady(wanted, seconds, (ready) => {
+    answers(ready);
+    if (ready.subject === API_SUBJECT) addons = ensureAddons(machine, cluster);
+  });
+  await together([answered, importImages(machine)]);
+  if (await addons) await untilReady([addonsReadiness(machine, since)], READY_SECONDS, answers);
 }
 
 function readinessOf(machine: MachinePlan): readonly Readiness[] {

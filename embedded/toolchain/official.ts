@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { access, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readFile, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 
@@ -30,7 +30,7 @@ export interface OfficialPulumi {
  */
 export async function officialPulumi(pinned: string): Promise<OfficialPulumi | undefined> {
   for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
-    if (folder === "" || folder === BIN) continue;
+    if (folder === "" || (await isOwn(folder))) continue;
     const found = await installedIn(folder, pinned);
     if (found !== undefined) return found;
   }
@@ -45,6 +45,14 @@ export async function officialPulumi(pinned: string): Promise<OfficialPulumi | u
   );
   await writeFile(MEMORY_FILE, JSON.stringify({ pinned, outcome, at: new Date().toISOString() }));
   return installedIn(fetched, pinned);
+}
+
+/** Whether a folder is the toolchain's own, by whatever link. */
+async function isOwn(folder: string): Promise<boolean> {
+  const [found, own] = await Promise.all(
+    [folder, BIN].map((path) => realpath(path).catch(() => path)),
+  );
+  return found === own;
 }
 
 async function installedIn(folder: string, pinned: string): Promise<OfficialPulumi | undefined> {

@@ -113,8 +113,9 @@ function processesOf(stack: LocalStack): number {
       try {
         return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(mark);
       } catch (error) {
-        // Ended meanwhile.
-        if (["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return false;
+        // Ended meanwhile, or not a process of this user's making at all.
+        if (["ENOENT", "ESRCH", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? ""))
+          return false;
         throw error;
       }
     }).length;

@@ -32,7 +32,7 @@ describe("a NetworkPolicy between two pods", () => {
       pod("server", [
         "/bin/busybox",
         "nc",
-        "-lk",
+        "-ll",
         "-p",
         "8080",
         "-e",

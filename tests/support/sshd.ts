@@ -1,5 +1,5 @@
 /** A real sshd on a free loopback port, with its own keys and configuration in a temporary folder. */
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
@@ -7,8 +7,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import ssh2 from "ssh2";
+import { promisify } from "node:util";
 
+const run = promisify(execFile);
 const START_TIMEOUT_MS = 10_000;
 
 export interface Sshd {
@@ -35,6 +36,18 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** A key pair in files of OpenSSH's own making: one in 256 that ssh2 makes is one that OpenSSH cannot read. */
+async function generateKey(
+  file: string,
+  type: "ecdsa" | "ed25519",
+): Promise<{ readonly private: string; readonly public: string }> {
+  await run("ssh-keygen", ["-q", "-t", type, "-N", "", "-C", "", "-f", file]);
+  return {
+    private: await readFile(file, "utf8"),
+    public: (await readFile(`${file}.pub`, "utf8")).trim(),
+  };
+}
+
 async function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
@@ -55,13 +68,13 @@ async function answers(port: number): Promise<boolean> {
 export async function startSshd(acceptEnv: readonly string[] = []): Promise<Sshd> {
   const folder = await mkdtemp(join(tmpdir(), "embedded-sshd-"));
   const port = await freePort();
-  const client = ssh2.utils.generateKeyPairSync("ed25519");
-  const first = ssh2.utils.generateKeyPairSync("ecdsa", { bits: 256 });
-  const second = ssh2.utils.generateKeyPairSync("ed25519");
+  const [, second, client] = await Promise.all([
+    generateKey(join(folder, "host_first"), "ecdsa"),
+    generateKey(join(folder, "host_second"), "ed25519"),
+    generateKey(join(folder, "client"), "ed25519"),
+  ]);
   const write = (name: string, text: string) =>
     writeFile(join(folder, name), `${text.trimEnd()}\n`, { mode: 0o600 });
-  await write("host_first", first.private);
-  await write("host_second", second.private);
   await write("authorized_keys", client.public);
   await write(
     "sshd_config",

@@ -7,6 +7,7 @@ import { type AddonsTarget, applyAddons } from "../../../embedded/addons/addons.
 import { buildImages, TRAEFIK_DEFINITIONS_FILE } from "../../../embedded/images/build-images.ts";
 import { PlatformError } from "../../../embedded/platform-error.ts";
 import { type ApiError } from "../../../embedded/plugins/kubernetes/api-server.ts";
+import type { Properties } from "../../../embedded/plugins/provider.ts";
 import { startTestCluster, type TestCluster } from "../../support/api-server.ts";
 
 const SYSTEM = "/api/v1/namespaces/kube-system";
@@ -19,7 +20,7 @@ interface KubernetesObject {
     readonly name: string;
     readonly labels: { readonly [name: string]: string };
     readonly resourceVersion: string;
-    readonly managedFields: readonly { readonly manager: string; readonly subresource?: string }[];
+    readonly managedFields?: readonly { readonly manager: string }[];
   };
   readonly spec: { readonly [field: string]: unknown };
 }
@@ -73,7 +74,7 @@ async function managed(): Promise<Map<string, KubernetesObject>> {
       items: readonly KubernetesObject[];
     };
     for (const object of items) {
-      const managers = object.metadata.managedFields.map(({ manager }) => manager);
+      const managers = (object.metadata.managedFields ?? []).map(({ manager }) => manager);
       if (managers.includes("embedded")) found.set(`${list}/${object.metadata.name}`, object);
     }
   }
@@ -185,7 +186,10 @@ describe("applyAddons", () => {
       };
       const query = { dryRun: "All" };
       return cluster.api
-        .request("POST", "/api/v1/namespaces/restricted/pods", { body, query } as never)
+        .request("POST", "/api/v1/namespaces/restricted/pods", {
+          body: body as unknown as Properties,
+          query,
+        })
         .then(
           () => "restricted",
           (error: ApiError) => error.message,
