@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Three levels, by what they need: `unit` nothing but Node, `embedded` the built toolchain and root, `platform`
+ * Levels, by what they need: `unit` nothing but Node, `embedded` the built toolchain and root, `platform`
  * the running platform, reached from inside the operator's network namespace.
  */
 export default defineConfig({
@@ -30,10 +30,20 @@ export default defineConfig({
         test: {
           name: "platform",
           include: ["tests/embedded/machines/**/*.test.ts", "tests/engine/**/*.test.ts"],
+          exclude: ["tests/embedded/machines/platform-stop.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 180_000,
           // One platform for all: what one test reboots, another must not be using.
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          // From the host's own namespace, alone and last: it ends the platform.
+          name: "stop",
+          include: ["tests/embedded/machines/platform-stop.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],

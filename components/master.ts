@@ -86,7 +86,8 @@ export class Master extends pulumi.ComponentResource {
         immutable: true,
         stringData: { password: password.result, "ca.crt": args.databaseCaCertificate },
       },
-      placed,
+      // Deleted by itself: immutable, it must be gone before its password is.
+      { ...child, dependsOn: [namespace] },
     );
     this.registerOutputs({ namespace: CONTROL_PLANE_NAMESPACE });
   }

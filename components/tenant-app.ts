@@ -103,7 +103,12 @@ export class TenantApp extends pulumi.ComponentResource {
           template: { metadata: { labels }, spec: podSpec(args) },
         },
       },
-      { ...placed, dependsOn: [args.namespace, account, files] },
+      {
+        ...placed,
+        dependsOn: [args.namespace, account, files],
+        // Longer than progressDeadlineSeconds: Kubernetes says first what keeps the pods from being ready.
+        customTimeouts: { create: "3m", update: "3m" },
+      },
     );
     this.serviceName = "app";
     new k8s.core.v1.Service(
@@ -148,7 +153,11 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
         image: args.image,
         imagePullPolicy: "IfNotPresent",
         securityContext: CONTAINER_SECURITY,
-        resources: containerResources(plan.appCpuMilli, plan.appMemoryMib),
+        resources: containerResources(
+          plan.appCpuRequestMilli,
+          plan.appCpuLimitMilli,
+          plan.appMemoryMib,
+        ),
         ports: [{ name: "http", containerPort: APP_PORT, protocol: "TCP" }],
         env: [
           { name: "TENANT", value: args.tenant },

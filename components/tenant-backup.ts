@@ -4,7 +4,11 @@ import * as tls from "@pulumi/tls";
 import { backupSchedule } from "../model/backup-schedule.ts";
 import { receiveCommand } from "../model/backup-store.ts";
 import { COMPONENT_LABEL } from "../model/labels.ts";
-import { BACKUP_CPU_MILLI, BACKUP_MEMORY_MIB } from "../model/plan.ts";
+import {
+  BACKUP_CPU_LIMIT_MILLI,
+  BACKUP_CPU_REQUEST_MILLI,
+  BACKUP_MEMORY_MIB,
+} from "../model/plan.ts";
 import {
   CONTAINER_SECURITY,
   containerResources,
@@ -95,7 +99,8 @@ export class TenantBackup extends pulumi.ComponentResource {
           ),
         },
       },
-      placed,
+      // Deleted by itself, unlike what lies beside it: immutable, it must be gone before its key is.
+      { parent: this, dependsOn: [args.namespace] },
     );
     const account = new k8s.core.v1.ServiceAccount(
       `${name}-account`,
@@ -145,7 +150,11 @@ function podSpec(args: TenantBackupArgs, storeSecret: string): k8s.types.input.c
         image: args.image,
         imagePullPolicy: "IfNotPresent",
         securityContext: CONTAINER_SECURITY,
-        resources: containerResources(BACKUP_CPU_MILLI, BACKUP_MEMORY_MIB),
+        resources: containerResources(
+          BACKUP_CPU_REQUEST_MILLI,
+          BACKUP_CPU_LIMIT_MILLI,
+          BACKUP_MEMORY_MIB,
+        ),
         env: [
           { name: "TENANT", value: args.tenant },
           { name: "DATABASE_HOST", value: args.database.address },

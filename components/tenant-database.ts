@@ -170,7 +170,8 @@ export class TenantDatabase extends pulumi.ComponentResource {
           immutable: true,
           stringData: { password: password.result, "ca.crt": args.caCertificate },
         },
-        { ...child, dependsOn: [args.namespace], deletedWith: args.namespace },
+        // Deleted by itself, unlike what lies beside it: immutable, it must be gone before its password is.
+        { ...child, dependsOn: [args.namespace] },
       );
       return secretName;
     };

@@ -48,11 +48,9 @@ export class TenantKey extends pulumi.ComponentResource {
 
   constructor(name: string, args: TenantKeyArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:tenant:TenantKey", name, {}, opts);
-    const placed = {
-      parent: this,
-      dependsOn: [args.namespace],
-      deletedWith: args.namespace,
-    };
+    // Deleted by itself, unlike what lies in the namespace otherwise: an immutable Secret must be gone before what
+    // it is made of is, or a tenant that is made again meets its former one.
+    const placed = { parent: this, dependsOn: [args.namespace] };
     const metadata = (objectName: string): k8s.types.input.meta.v1.ObjectMeta => ({
       name: objectName,
       namespace: args.namespaceName,

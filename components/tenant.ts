@@ -213,7 +213,11 @@ export class Tenant extends pulumi.ComponentResource {
       { metadata: { ...metadata, name: "plan" }, spec: { hard: planQuota(plan) } },
       placed,
     );
-    const usual = containerResources(plan.appCpuMilli, plan.appMemoryMib);
+    const usual = containerResources(
+      plan.appCpuRequestMilli,
+      plan.appCpuLimitMilli,
+      plan.appMemoryMib,
+    );
     new k8s.core.v1.LimitRange(
       `${name}-limits`,
       {

@@ -71,21 +71,33 @@ export async function runOnStack(
   facts: PlatformFacts,
   options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
 ): Promise<PulumiRun> {
-  const { onLine: _, ...quietly } = options;
-  const base: PulumiOptions = {
-    ...quietly,
+  await settle(stack, facts);
+  const ours = optionsFor(stack, facts);
+  return runPulumi([...args, "--stack", stack.name], {
+    ...ours,
+    ...options,
+    env: { ...ours.env, ...options.env },
+  });
+}
+
+/**
+ * Makes the stack where it does not exist, and brings one whose run was killed back to where an `up` converges: its
+ * lock is removed, what it had begun is adopted or forgotten.
+ */
+export async function settle(stack: LocalStack, facts: PlatformFacts): Promise<void> {
+  const options = optionsFor(stack, facts);
+  const recorded = await recordedStack(stack.name);
+  if (recorded === "none") await createStack(stack.name, options);
+  clearStaleLock(stack.name, options);
+  if (recorded === "interrupted") await recoverStack(stack.name, options);
+}
+
+function optionsFor(stack: LocalStack, facts: PlatformFacts): PulumiOptions {
+  return {
     stackConfigFile: stack.configFile,
-    env: { ...stack.environment, ...options.env },
+    env: stack.environment,
     inOperatorNamespace: (argv) => asOperator(argv, facts),
   };
-  const recorded = await recordedStack(stack.name);
-  if (recorded === "none") await createStack(stack.name, base);
-  if (recorded === "interrupted") await recoverStack(stack.name, base);
-  clearStaleLock(stack.name, base);
-  return runPulumi([...args, "--stack", stack.name], {
-    ...base,
-    ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
-  });
 }
 
 /** The counts under "Resources:" in the engine's closing lines; the update's, where there was a preview before. */

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { settle } from "./deploy.ts";
 import { pulumiEnvironment } from "./engine/engine.ts";
 import { PULUMI_BIN } from "./engine/plugins.ts";
 import { localStackOf } from "./local-fleet.ts";
@@ -73,6 +74,7 @@ export async function pulumi(args: readonly string[]): Promise<number> {
     args.some((arg) => arg === "--stack" || arg === "-s") && stackName !== undefined
       ? localStackOf(stackName)
       : undefined;
+  if (stack !== undefined) await settle(stack, facts);
   return inOperator(
     facts,
     [

@@ -3,6 +3,8 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { bringUp, prepare } from "./bring-up.ts";
+import { deploy } from "./deploy.ts";
+import { writeFleetStack } from "./local-fleet.ts";
 import { asOperator, platformFacts, stopPlatform } from "./machines/platform.ts";
 import { CACHE, ROOT } from "./paths.ts";
 import { PlatformError } from "./platform-error.ts";
@@ -46,8 +48,11 @@ export async function test(args: readonly string[]): Promise<number> {
     runLevel("embedded", here, tally);
     const ranBefore = (await platformFacts()) !== undefined;
     try {
-      const { facts } = await bringUp(steps);
+      const { facts, images } = await bringUp(steps);
+      const fleet = await writeFleetStack(facts, images);
+      await steps.run("fleet", () => deploy(fleet, facts));
       runLevel("platform", (argv) => asOperator(argv, facts), tally);
+      runLevel("stop", here, tally);
     } finally {
       if (!ranBefore) await steps.run("machines and clusters stopped", () => stopPlatform());
     }

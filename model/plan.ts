@@ -9,9 +9,11 @@ export interface Plan {
   readonly monthlyPriceCents: number;
   /** Pods of the application. */
   readonly replicas: number;
-  /** CPU of one application pod, in thousandths of a core; request and limit are the same. */
-  readonly appCpuMilli: number;
-  /** Memory of one application pod, in MiB; request and limit are the same. */
+  /** CPU that one application pod is sure of, in thousandths of a core. */
+  readonly appCpuRequestMilli: number;
+  /** CPU that it can use while its neighbours leave some. */
+  readonly appCpuLimitMilli: number;
+  /** Memory of one application pod, in MiB; it is sure of all of it. */
   readonly appMemoryMib: number;
   /** Size of the volume for files, in GiB, as asked for when the tenant is created. */
   readonly filesGib: number;
@@ -32,8 +34,9 @@ export const PLANS = {
   lite: {
     monthlyPriceCents: 495,
     replicas: 1,
-    appCpuMilli: 250,
-    appMemoryMib: 256,
+    appCpuRequestMilli: 20,
+    appCpuLimitMilli: 250,
+    appMemoryMib: 128,
     filesGib: 2,
     databaseConnections: 10,
     statementTimeoutMs: 15_000,
@@ -44,8 +47,9 @@ export const PLANS = {
   standard: {
     monthlyPriceCents: 1495,
     replicas: 1,
-    appCpuMilli: 500,
-    appMemoryMib: 512,
+    appCpuRequestMilli: 50,
+    appCpuLimitMilli: 500,
+    appMemoryMib: 384,
     filesGib: 10,
     databaseConnections: 20,
     statementTimeoutMs: 30_000,
@@ -56,7 +60,8 @@ export const PLANS = {
   business: {
     monthlyPriceCents: 4995,
     replicas: 2,
-    appCpuMilli: 1000,
+    appCpuRequestMilli: 200,
+    appCpuLimitMilli: 1000,
     appMemoryMib: 1024,
     filesGib: 50,
     databaseConnections: 40,
@@ -76,10 +81,12 @@ export const PLAN_NAMES = Object.keys(PLANS) as readonly PlanName[];
 /** The plan of a tenant that names none. */
 export const DEFAULT_PLAN: PlanName = "lite";
 
-/** CPU of the backup job, in thousandths of a core; the same in every plan. */
-export const BACKUP_CPU_MILLI = 250;
+/** CPU that the backup job is sure of, in thousandths of a core; the same in every plan. */
+export const BACKUP_CPU_REQUEST_MILLI = 20;
+/** CPU that it can use while its neighbours leave some. */
+export const BACKUP_CPU_LIMIT_MILLI = 250;
 /** Memory of the backup job, in MiB. */
-export const BACKUP_MEMORY_MIB = 256;
+export const BACKUP_MEMORY_MIB = 128;
 /** Connections of the backup role: one dump, and one that a late run may overlap. */
 export const BACKUP_CONNECTIONS = 2;
 
@@ -92,11 +99,10 @@ export type Quota = Readonly<Record<string, string>>;
  */
 export function planQuota(plan: Plan): Quota {
   const pods = plan.replicas + 1;
-  const cpuMilli = pods * plan.appCpuMilli + BACKUP_CPU_MILLI;
   const memoryMib = pods * plan.appMemoryMib + BACKUP_MEMORY_MIB;
   return {
-    "requests.cpu": `${cpuMilli}m`,
-    "limits.cpu": `${cpuMilli}m`,
+    "requests.cpu": `${pods * plan.appCpuRequestMilli + BACKUP_CPU_REQUEST_MILLI}m`,
+    "limits.cpu": `${pods * plan.appCpuLimitMilli + BACKUP_CPU_LIMIT_MILLI}m`,
     "requests.memory": `${memoryMib}Mi`,
     "limits.memory": `${memoryMib}Mi`,
     "requests.storage": `${plan.filesGib}Gi`,

@@ -32,15 +32,18 @@ export const POD_SECURITY_LABELS = {
 /** Mode of mounted secret files: the pod's user and group read, nobody writes. */
 export const SECRET_FILE_MODE = 0o440;
 
-/** What a container may use: requests and limits are the same, so a neighbour's load changes nothing. */
+/**
+ * What a container is sure of and what it may use. Memory and disk are the same in both, so that no
+ * neighbour's need ends it; CPU that nobody uses may be borrowed.
+ */
 export function containerResources(
-  cpuMilli: number,
+  cpuRequestMilli: number,
+  cpuLimitMilli: number,
   memoryMib: number,
 ): { readonly requests: Record<string, string>; readonly limits: Record<string, string> } {
-  const amount = {
-    cpu: `${cpuMilli}m`,
-    memory: `${memoryMib}Mi`,
-    "ephemeral-storage": "512Mi",
+  const firm = { memory: `${memoryMib}Mi`, "ephemeral-storage": "512Mi" };
+  return {
+    requests: { cpu: `${cpuRequestMilli}m`, ...firm },
+    limits: { cpu: `${cpuLimitMilli}m`, ...firm },
   };
-  return { requests: amount, limits: amount };
 }

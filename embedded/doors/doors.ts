@@ -37,16 +37,18 @@ export function firstDoorPort(): number {
  * to a process inside the operator's namespace, which accepts from them and connects to the machines.
  *
  * @param enter makes a command line run inside the operator's namespace
+ * @param stateFile remembers which doors stand
  * @throws PlatformError when a port is taken
  */
 export async function openDoors(
   doors: readonly Door[],
   enter: (argv: readonly string[]) => readonly string[],
+  stateFile: string = STATE_FILE,
 ): Promise<void> {
   const wanted = JSON.stringify(doors);
-  const standing = await standingDoors();
+  const standing = await standingDoors(stateFile);
   if (standing?.doors === wanted) return;
-  if (standing !== undefined) await closeDoors();
+  if (standing !== undefined) await closeDoors(stateFile);
 
   const servers: Server[] = [];
   try {
@@ -64,8 +66,8 @@ export async function openDoors(
       stdio: ["ignore", log.fd, log.fd, ...sockets],
     });
     keeper.unref();
-    await mkdir(dirname(STATE_FILE), { recursive: true });
-    await writeFile(STATE_FILE, JSON.stringify({ pid: keeper.pid, doors: wanted }));
+    await mkdir(dirname(stateFile), { recursive: true });
+    await writeFile(stateFile, JSON.stringify({ pid: keeper.pid, doors: wanted }));
     await log.close();
   } finally {
     for (const server of servers) server.close();
@@ -73,15 +75,17 @@ export async function openDoors(
 }
 
 /** Closes the doors; none standing is fine. */
-export async function closeDoors(): Promise<void> {
-  const standing = await standingDoors();
+export async function closeDoors(stateFile: string = STATE_FILE): Promise<void> {
+  const standing = await standingDoors(stateFile);
   if (standing !== undefined) process.kill(standing.pid, "SIGTERM");
-  await rm(STATE_FILE, { force: true });
+  await rm(stateFile, { force: true });
 }
 
-async function standingDoors(): Promise<{ pid: number; doors: string } | undefined> {
+async function standingDoors(
+  stateFile: string,
+): Promise<{ pid: number; doors: string } | undefined> {
   try {
-    const state = JSON.parse(await readFile(STATE_FILE, "utf8")) as { pid: number; doors: string };
+    const state = JSON.parse(await readFile(stateFile, "utf8")) as { pid: number; doors: string };
     const commandLine = await readFile(`/proc/${state.pid}/cmdline`, "utf8");
     return commandLine.includes("doors/keeper.ts") ? state : undefined;
   } catch (error) {

@@ -223,6 +223,9 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
     .map((line) => line.trim())
     .filter((line) => /^error:/.test(line))
     .map((line) => line.replace(/^error:\s*/, ""));
+  // The program's own refusals are whole sentences already, with subject, rule, value and way out.
+  const refusals = errors.filter((error) => /^[A-Z][A-Za-z ]* "[^"]+": .*\.$/.test(error));
+  if (refusals.length > 0) return new PlatformError([...new Set(refusals)].join("\n"));
   const reason = [...new Set(errors)].join(" ") || `exit code ${run.exitCode}`;
   return new PlatformError(
     `${subject}: the run must succeed, got: ${reason} Mend that and run it again.`,

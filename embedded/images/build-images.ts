@@ -123,16 +123,7 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
     },
   },
   coredns: toolImage("coredns"),
-  "local-path-provisioner": {
-    inputs: async () => [await goVersion()],
-    files: (context, scratch) =>
-      goProgram(
-        context,
-        scratch,
-        "github.com/rancher/local-path-provisioner",
-        "/local-path-provisioner",
-      ),
-  },
+  "local-path-provisioner": toolImage("local-path-provisioner"),
   pause: {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/pause"),
@@ -191,9 +182,7 @@ export async function buildImages(options: BuildImagesOptions = {}): Promise<Ima
  *
  * @throws PlatformError when one was never made
  */
-export async function readImages(
-  targetFolder = join(CACHE, "images"),
-): Promise<Images> {
+export async function readImages(targetFolder = join(CACHE, "images")): Promise<Images> {
   const facts = await Promise.all(
     IMAGE_NAMES.map(async (name) => {
       const tarFile = join(targetFolder, `${name}.tar`);

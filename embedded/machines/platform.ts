@@ -278,7 +278,10 @@ async function untilUseful(
   let addons: Promise<boolean> | undefined;
   const answered = untilReady(wanted, seconds, (ready) => {
     answers(ready);
-    if (ready.subject === API_SUBJECT) addons = ensureAddons(machine, cluster);
+    if (ready.subject !== API_SUBJECT) return;
+    addons = ensureAddons(machine, cluster);
+    // Its failure is thrown below, where it is awaited; until then it must not count as unheard.
+    addons.catch(() => undefined);
   });
   await together([answered, importImages(machine)]);
   if (await addons) await untilReady([addonsReadiness(machine, since)], READY_SECONDS, answers);

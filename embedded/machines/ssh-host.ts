@@ -31,7 +31,7 @@ export async function prepareSshHost(machine: MachinePlan, etc: string): Promise
     `Port ${String(SSH_PORT)}
 ListenAddress ${machine.address}
 HostKey ${INSIDE_ETC}/ssh_host_ed25519_key
-AuthorizedKeysFile ${INSIDE_ETC}/authorized_keys
+AuthorizedKeysFile ${INSIDE_ETC}/authorized_keys .ssh/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no

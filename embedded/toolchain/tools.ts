@@ -78,6 +78,12 @@ export const TOOLS: readonly Tool[] = [
     command: "github.com/coredns/coredns",
     versionOf: "github.com/coredns/coredns",
   },
+  {
+    binary: "local-path-provisioner",
+    module: "local-path-provisioner",
+    command: "github.com/rancher/local-path-provisioner",
+    versionOf: "github.com/rancher/local-path-provisioner",
+  },
   containerd("containerd"),
   containerd("containerd-shim-runc-v2"),
   containerd("ctr"),

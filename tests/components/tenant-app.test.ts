@@ -36,8 +36,8 @@ describe("TenantApp", () => {
       },
       image: `registry.test/fluxbilling/tenant-app@sha256:${"1".repeat(64)}`,
       resources: {
-        requests: { cpu: "250m", memory: "256Mi", "ephemeral-storage": "512Mi" },
-        limits: { cpu: "250m", memory: "256Mi", "ephemeral-storage": "512Mi" },
+        requests: { cpu: "20m", memory: "128Mi", "ephemeral-storage": "512Mi" },
+        limits: { cpu: "250m", memory: "128Mi", "ephemeral-storage": "512Mi" },
       },
     });
   });

@@ -3,7 +3,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { changeCounts, deploy, destroy, preview, runOnStack } from "../../embedded/deploy.ts";
+import {
+  changeCounts,
+  deploy,
+  destroy,
+  preview,
+  runOnStack,
+  settle,
+} from "../../embedded/deploy.ts";
 import { pulumiEnvironment } from "../../embedded/engine/engine.ts";
 import { PULUMI_BIN } from "../../embedded/engine/plugins.ts";
 import { policyPack } from "../../embedded/engine/policy-pack.ts";
@@ -26,8 +33,6 @@ describe("an engine that is killed in the middle of an up", () => {
     facts = await platform();
     location = facts.machines["nl-1"];
     stack = await writeTenantStack({ name: TENANT, location: "nl-1", plan: "lite" });
-    // Makes the stack, with nothing in it.
-    await runOnStack(["stack", "ls"], stack, facts);
   });
 
   afterAll(() => destroy(stack, facts));
@@ -77,6 +82,7 @@ describe("an engine that is killed in the middle of an up", () => {
 
   /** Kills the CLI as soon as it has told of so many creations in the update; tells how many it told of. */
   async function killedUp(target: LocalStack, afterCreated: number): Promise<number> {
+    await settle(target, facts);
     const child = spawn(
       join(PULUMI_BIN, "pulumi"),
       [

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
-  BACKUP_CPU_MILLI,
+  BACKUP_CPU_LIMIT_MILLI,
+  BACKUP_CPU_REQUEST_MILLI,
   BACKUP_MEMORY_MIB,
   PLAN_NAMES,
   planQuota,
@@ -30,7 +31,10 @@ describe("planQuota", () => {
     const plan = PLANS.business;
     const quota = planQuota(plan);
     expect(quota["limits.cpu"]).toBe(
-      `${(plan.replicas + 1) * plan.appCpuMilli + BACKUP_CPU_MILLI}m`,
+      `${(plan.replicas + 1) * plan.appCpuLimitMilli + BACKUP_CPU_LIMIT_MILLI}m`,
+    );
+    expect(quota["requests.cpu"]).toBe(
+      `${(plan.replicas + 1) * plan.appCpuRequestMilli + BACKUP_CPU_REQUEST_MILLI}m`,
     );
     expect(quota["limits.memory"]).toBe(
       `${(plan.replicas + 1) * plan.appMemoryMib + BACKUP_MEMORY_MIB}Mi`,

@@ -1,4 +1,4 @@
-module fluxbilling/embedded/images/local-path-provisioner
+module fluxbilling/embedded/toolchain/local-path-provisioner
 
 go 1.26.0
 
