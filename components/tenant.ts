@@ -1,15 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  BACKUP_STORE_LABEL,
-  CONTRACT_ANNOTATION,
-  LOCATION_LABEL,
-  PLAN_LABEL,
-  TENANT_LABEL,
-  ZONE_LABEL,
-} from "../model/labels.ts";
-import { PLANS, planQuota } from "../model/plan.ts";
-import { containerResources, POD_SECURITY_LABELS } from "../model/pod.ts";
+import { LOCATION_LABEL, TENANT_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import type { RootKey } from "../model/settings-key.ts";
 import type { CertificateSettings, TenantSettings } from "../model/settings.ts";
 import { tenantNames } from "../model/tenant-name.ts";
@@ -20,6 +11,7 @@ import type { TenantBackupStore } from "./tenant-backup.ts";
 import { TenantDatabase } from "./tenant-database.ts";
 import { TenantIngress } from "./tenant-ingress.ts";
 import { TenantKey } from "./tenant-key.ts";
+import { tenantNamespace } from "./tenant-namespace.ts";
 import { TenantNetwork } from "./tenant-network.ts";
 import type { Endpoint } from "./tenant-network.ts";
 
@@ -89,7 +81,11 @@ export class Tenant extends pulumi.ComponentResource {
       [ZONE_LABEL]: settings.zone,
       [LOCATION_LABEL]: args.locationName,
     };
-    const namespace = this.#namespace(name, args, labels);
+    const { namespace, bounds } = tenantNamespace(
+      name,
+      { settings, labels, storeName: args.storeName, protectData: args.protectData },
+      this,
+    );
     const common = { namespace, namespaceName: this.namespaceName, labels };
     const child = { parent: this };
 
@@ -143,7 +139,7 @@ export class Tenant extends pulumi.ComponentResource {
         suspended: settings.suspended,
         protectData: args.protectData,
       },
-      { ...child, dependsOn: [network, database, key] },
+      { ...child, dependsOn: [...bounds, network, database, key] },
     );
     new TenantIngress(
       `${name}-ingress`,
@@ -173,61 +169,5 @@ export class Tenant extends pulumi.ComponentResource {
     );
     this.backupSchedule = backup.schedule;
     this.registerOutputs({ host: this.host, namespace: this.namespaceName });
-  }
-
-  /** The namespace, and what bounds everything in it. */
-  #namespace(
-    name: string,
-    args: TenantArgs,
-    labels: Readonly<Record<string, string>>,
-  ): k8s.core.v1.Namespace {
-    const { settings } = args;
-    const plan = PLANS[settings.plan];
-    const namespace = new k8s.core.v1.Namespace(
-      `${name}-namespace`,
-      {
-        metadata: {
-          name: this.namespaceName,
-          labels: {
-            ...labels,
-            [PLAN_LABEL]: settings.plan,
-            [BACKUP_STORE_LABEL]: args.storeName,
-            ...POD_SECURITY_LABELS,
-          },
-          annotations:
-            settings.contractRef === undefined
-              ? {}
-              : { [CONTRACT_ANNOTATION]: settings.contractRef },
-        },
-      },
-      {
-        parent: this,
-        // The volume with the tenant's files goes with it: only an operation that says so may.
-        protect: args.protectData,
-      },
-    );
-    const placed = { parent: this, dependsOn: [namespace], deletedWith: namespace };
-    const metadata = { namespace: this.namespaceName, labels };
-    new k8s.core.v1.ResourceQuota(
-      `${name}-quota`,
-      { metadata: { ...metadata, name: "plan" }, spec: { hard: planQuota(plan) } },
-      placed,
-    );
-    const usual = containerResources(
-      plan.appCpuRequestMilli,
-      plan.appCpuLimitMilli,
-      plan.appMemoryMib,
-    );
-    new k8s.core.v1.LimitRange(
-      `${name}-limits`,
-      {
-        metadata: { ...metadata, name: "plan" },
-        spec: {
-          limits: [{ type: "Container", default: usual.limits, defaultRequest: usual.requests }],
-        },
-      },
-      placed,
-    );
-    return namespace;
   }
 }

@@ -94,21 +94,30 @@ export const BACKUP_CONNECTIONS = 2;
 export type Quota = Readonly<Record<string, string>>;
 
 /**
- * The quota of a tenant's namespace: its pods, one more of them while a rollout replaces the old
- * one, and the backup job. Ports on nodes and load balancers are shut for everyone.
+ * The quota of a tenant's namespace: its pods, one more while a rollout replaces the old ones, and
+ * the backup job. Ports on nodes and load balancers are shut for everyone.
+ *
+ * The one more is of the largest plan: in a downgrade the pods that still run are the larger ones,
+ * and without room for them the new ones would never start.
  */
 export function planQuota(plan: Plan): Quota {
-  const pods = plan.replicas + 1;
-  const memoryMib = pods * plan.appMemoryMib + BACKUP_MEMORY_MIB;
+  const { replicas } = plan;
+  const most = (key: "appCpuRequestMilli" | "appCpuLimitMilli" | "appMemoryMib"): number =>
+    Math.max(...Object.values(PLANS).map((other) => other[key]));
+  const cpuRequestMilli =
+    replicas * plan.appCpuRequestMilli + most("appCpuRequestMilli") + BACKUP_CPU_REQUEST_MILLI;
+  const cpuLimitMilli =
+    replicas * plan.appCpuLimitMilli + most("appCpuLimitMilli") + BACKUP_CPU_LIMIT_MILLI;
+  const memoryMib = replicas * plan.appMemoryMib + most("appMemoryMib") + BACKUP_MEMORY_MIB;
   return {
-    "requests.cpu": `${pods * plan.appCpuRequestMilli + BACKUP_CPU_REQUEST_MILLI}m`,
-    "limits.cpu": `${pods * plan.appCpuLimitMilli + BACKUP_CPU_LIMIT_MILLI}m`,
+    "requests.cpu": `${cpuRequestMilli}m`,
+    "limits.cpu": `${cpuLimitMilli}m`,
     "requests.memory": `${memoryMib}Mi`,
     "limits.memory": `${memoryMib}Mi`,
     "requests.storage": `${plan.filesGib}Gi`,
     "requests.ephemeral-storage": "4Gi",
     "limits.ephemeral-storage": "4Gi",
-    pods: `${pods + 1}`,
+    pods: `${replicas + 2}`,
     persistentvolumeclaims: "1",
     services: "1",
     "services.nodeports": "0",

@@ -21,8 +21,8 @@ import { kubectl, platform, query, until } from "../support/platform.ts";
 
 const TENANT = "crash-tenant";
 
-/** Resources after whose creation the engine is killed, each in a run of its own on what the one before left. */
-const KILL_AFTER = [2, 9, 18, 27];
+/** The engine is killed after creating so many, each time in a run of its own on what the one before left. */
+const KILL_AFTER = [2, 8, 8, 8];
 
 describe("an engine that is killed in the middle of an up", () => {
   let facts: PlatformFacts;

@@ -27,20 +27,42 @@ describe("PLANS", () => {
 });
 
 describe("planQuota", () => {
-  it("leaves room for the pods, one more of them in a rollout, and the backup job", () => {
-    const plan = PLANS.business;
-    const quota = planQuota(plan);
-    expect(quota["limits.cpu"]).toBe(
-      `${(plan.replicas + 1) * plan.appCpuLimitMilli + BACKUP_CPU_LIMIT_MILLI}m`,
-    );
-    expect(quota["requests.cpu"]).toBe(
-      `${(plan.replicas + 1) * plan.appCpuRequestMilli + BACKUP_CPU_REQUEST_MILLI}m`,
-    );
-    expect(quota["limits.memory"]).toBe(
-      `${(plan.replicas + 1) * plan.appMemoryMib + BACKUP_MEMORY_MIB}Mi`,
-    );
-    expect(quota["pods"]).toBe(String(plan.replicas + 2));
+  it("bounds the cheapest plan by its own pod, one of the largest plan, and the backup job", () => {
+    const {
+      "requests.cpu": request,
+      "limits.cpu": limit,
+      "limits.memory": memory,
+      pods,
+    } = planQuota(PLANS.lite);
+    expect({ request, limit, memory, pods }).toEqual({
+      request: "240m",
+      limit: "1500m",
+      memory: "1280Mi",
+      pods: "3",
+    });
   });
+
+  it.each(PLAN_NAMES.flatMap((from) => PLAN_NAMES.map((to) => ({ from, to }))))(
+    "has room for the rollout from $from to $to while the backup runs",
+    ({ from, to }) => {
+      const [before, after] = [PLANS[from], PLANS[to]];
+      const quota = planQuota(after);
+      const old = Math.min(before.replicas, after.replicas);
+      const need = (key: "appCpuRequestMilli" | "appCpuLimitMilli" | "appMemoryMib"): number =>
+        old * before[key] + Math.max(1, after.replicas - old) * after[key];
+      expect({
+        request:
+          Number.parseInt(quota["requests.cpu"] ?? "", 10) >=
+          need("appCpuRequestMilli") + BACKUP_CPU_REQUEST_MILLI,
+        limit:
+          Number.parseInt(quota["limits.cpu"] ?? "", 10) >=
+          need("appCpuLimitMilli") + BACKUP_CPU_LIMIT_MILLI,
+        memory:
+          Number.parseInt(quota["limits.memory"] ?? "", 10) >=
+          need("appMemoryMib") + BACKUP_MEMORY_MIB,
+      }).toEqual({ request: true, limit: true, memory: true });
+    },
+  );
 
   it.each(PLAN_NAMES)("shuts node ports and load balancers in plan %s", (name) => {
     const quota = planQuota(PLANS[name]);

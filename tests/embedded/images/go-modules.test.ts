@@ -23,7 +23,8 @@ async function go(module: string, ...args: string[]): Promise<string> {
       cwd: join(IMAGES, module),
       env: environment,
     });
-    return stdout + stderr;
+    // On a machine that has not met these modules yet, Go tells of each that it fetches.
+    return (stdout + stderr).replaceAll(/^go: downloading .*\n/gm, "");
   } catch (error) {
     const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
     throw new Error(`go ${args.join(" ")} in ${module} failed:\n${stdout}${stderr}`, {
