@@ -15,6 +15,7 @@ export default defineConfig({
           include: ["tests/{model,components,policies,stacks}/**/*.test.ts"],
           // One import of the Pulumi SDK costs a second; a test file that sets mocks sets its own.
           isolate: false,
+          testTimeout: 20_000,
         },
       },
       {

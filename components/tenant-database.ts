@@ -103,8 +103,8 @@ export class TenantDatabase extends pulumi.ComponentResource {
     );
     // What lies in the database goes with it: a schema with tables in it cannot be dropped by itself.
     const inside = { ...child, deletedWith: tenantDatabase };
-    // One after the other: two grants at once on one database can fail with "tuple concurrently
-    // updated".
+    // One after the other where they write the same row: two grants at once on one database can fail
+    // with "tuple concurrently updated".
     const shut = new postgresql.Grant(
       `${name}-no-public`,
       { database, role: PUBLIC_ROLE, objectType: "database", privileges: [] },
@@ -115,20 +115,20 @@ export class TenantDatabase extends pulumi.ComponentResource {
       { database, role: appRole, objectType: "database", privileges: ["CONNECT"] },
       { ...inside, dependsOn: [shut] },
     );
-    const backupConnect = new postgresql.Grant(
+    new postgresql.Grant(
       `${name}-backup-connect`,
       { database, role: backupRole, objectType: "database", privileges: ["CONNECT"] },
       { ...inside, dependsOn: [appConnect] },
     );
-    const noPublicSchema = new postgresql.Grant(
+    new postgresql.Grant(
       `${name}-no-public-schema`,
       { database, role: PUBLIC_ROLE, schema: "public", objectType: "schema", privileges: [] },
-      { ...inside, dependsOn: [backupConnect] },
+      { ...inside, dependsOn: [tenantDatabase] },
     );
     const schema = new postgresql.Schema(
       `${name}-schema`,
       { name: APP_SCHEMA, database, owner: ownerRole },
-      { ...inside, dependsOn: [noPublicSchema] },
+      { ...inside, dependsOn: [tenantDatabase] },
     );
     const usage = new postgresql.Grant(
       `${name}-app-usage`,

@@ -1,4 +1,3 @@
-import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { LOCATION_LABEL, TENANT_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import type { RootKey } from "../model/settings-key.ts";

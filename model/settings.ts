@@ -4,7 +4,6 @@ import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
 import type { PlanName } from "./plan.ts";
 import { Refusal } from "./refusal.ts";
 import { isTenantName, TENANT_NAME_RULE } from "./tenant-name.ts";
-import type { TenantName } from "./tenant-name.ts";
 import { DEFAULT_ZONE, needsContract, ZONES } from "./zone.ts";
 import type { Zone } from "./zone.ts";
 
@@ -163,10 +162,7 @@ function image(): z.ZodString {
 const generation = whole(1, 1_000);
 
 const tenantSchema = keys({
-  name: z
-    .string({ error: TENANT_NAME_RULE })
-    .refine(isTenantName, { error: TENANT_NAME_RULE })
-    .transform((value) => value as TenantName),
+  name: z.string({ error: TENANT_NAME_RULE }).refine(isTenantName, { error: TENANT_NAME_RULE }),
   location: name,
   plan: oneOf(PLAN_NAMES as readonly [PlanName, ...PlanName[]]).default(DEFAULT_PLAN),
   /** Zone that the contract binds the tenant to. */

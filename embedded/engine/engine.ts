@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statfsSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,6 +27,12 @@ export const PASSPHRASE_FILE = join(CACHE, "secrets", "pulumi-passphrase");
 
 /** Addresses that the embedded plugins may touch besides loopback: the embedded machines. */
 const EMBEDDED_ADDRESSES = "10.77.0.0/24";
+
+/**
+ * Room that a run must find where its state is kept, in MiB. The engine writes the whole record twice for each step
+ * and tears it when the disk fills in between, the copy beside it too: so a run with little room is not begun.
+ */
+const STATE_ROOM_MIB = 256;
 
 /** What a run of the CLI came to. */
 export interface PulumiRun {
@@ -100,13 +107,14 @@ function passphraseFile(): string {
  * Runs `pulumi` to its end, without questions, and tells what it printed. A failed run is an answer, not an error:
  * `pulumiFailure` says it in one sentence.
  *
- * @throws PlatformError when the CLI cannot be started
+ * @throws PlatformError when the CLI cannot be started, or there is no room to record what it would do
  */
 export async function runPulumi(
   args: readonly string[],
   options: PulumiOptions = {},
 ): Promise<PulumiRun> {
   const env = { ...pulumiEnvironment(options.stateFolder), ...options.env };
+  assertRoomForState(options.stateFolder ?? STATE);
   const call = [
     join(PULUMI_BIN, "pulumi"),
     ...args,
@@ -157,6 +165,16 @@ export async function runPulumi(
 
 /** The commands that take a file with the stack's settings. */
 const WITH_SETTINGS = new Set(["up", "preview", "refresh", "destroy", "config", "import"]);
+
+function assertRoomForState(folder: string): void {
+  const { bavail, bsize } = statfsSync(folder);
+  const freeMib = (bavail * bsize) / 2 ** 20;
+  if (freeMib >= STATE_ROOM_MIB) return;
+  throw new PlatformError(
+    `State folder "${folder}": its disk must have ${STATE_ROOM_MIB} MiB free, got ${freeMib.toFixed(0)} MiB. ` +
+      "Free some space there and run it again; nothing was begun.",
+  );
+}
 
 /** What is known of the CLI's own words: a rule, and the way out of it. */
 const KNOWN_FAILURES: readonly {

@@ -7,10 +7,6 @@ import { PlatformError } from "../platform-error.ts";
 /** The folder of the project's policy pack. */
 export const POLICY_PACK = join(ROOT, "policies");
 
-/** The whole of a pack's entry point: one line of CommonJS, kept by hand. */
-export const POLICY_PACK_ENTRY =
-  'module.exports = import("./index.ts").then(() => require("node:module").flushCompileCache());\n';
-
 /**
  * Checks that the policy pack starts as it is written, without being compiled, and names its folder for
  * `--policy-pack`.

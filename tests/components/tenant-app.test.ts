@@ -1,21 +1,28 @@
 import { describe, expect, it } from "vitest";
-import { inputsOf } from "../support/construct.ts";
+import { PLANS } from "../../model/plan.ts";
+import { at, inputOf } from "../support/construct.ts";
 import { tenantResources } from "../support/good.ts";
 
-const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
+/** One input of a tenant's Deployment. */
+async function deployment(
+  path: string,
+  settings: Readonly<Record<string, unknown>> = {},
+): Promise<unknown> {
+  const resources = await tenantResources(settings);
+  return inputOf(resources, "kubernetes:apps/v1:Deployment", "acme-app-deployment", path);
+}
 
 describe("TenantApp", () => {
   it("runs the image by digest as a restricted pod without a token", async () => {
-    const { spec } = inputsOf(await tenantResources(), DEPLOYMENT)["acme-app-deployment"];
-    const pod = spec.template.spec;
+    const pod = await deployment("spec.template.spec");
     expect({
-      replicas: spec.replicas,
-      token: pod.automountServiceAccountToken,
-      links: pod.enableServiceLinks,
-      security: pod.securityContext,
-      container: pod.containers[0].securityContext,
-      image: pod.containers[0].image,
-      resources: pod.containers[0].resources,
+      replicas: await deployment("spec.replicas"),
+      token: at(pod, "automountServiceAccountToken"),
+      links: at(pod, "enableServiceLinks"),
+      security: at(pod, "securityContext"),
+      container: at(pod, "containers.0.securityContext"),
+      image: at(pod, "containers.0.image"),
+      resources: at(pod, "containers.0.resources"),
     }).toEqual({
       replicas: 1,
       token: false,
@@ -43,9 +50,7 @@ describe("TenantApp", () => {
   });
 
   it("hands the contract over as plain variables and mounted files", async () => {
-    const { spec } = inputsOf(await tenantResources(), DEPLOYMENT)["acme-app-deployment"];
-    const pod = spec.template.spec;
-    expect(pod.containers[0].env).toEqual([
+    expect(await deployment("spec.template.spec.containers.0.env")).toEqual([
       { name: "TENANT", value: "acme" },
       { name: "PLAN", value: "lite" },
       { name: "LOCATION", value: "nl-1" },
@@ -62,7 +67,7 @@ describe("TenantApp", () => {
       { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
       { name: "FILES_DIRECTORY", value: "/var/lib/app" },
     ]);
-    expect(pod.volumes).toEqual([
+    expect(await deployment("spec.template.spec.volumes")).toEqual([
       { name: "database", secret: { secretName: "database-app-1", defaultMode: 0o440 } },
       { name: "keys", secret: { secretName: "keys-1-1", defaultMode: 0o440 } },
       { name: "contract", secret: { secretName: "contract-1", defaultMode: 0o440 } },
@@ -72,21 +77,21 @@ describe("TenantApp", () => {
   });
 
   it("never lets its pods use more connections than the plan has, rollout included", async () => {
-    const { spec } = inputsOf(await tenantResources({ plan: "business" }), DEPLOYMENT)[
-      "acme-app-deployment"
-    ];
-    const limit = spec.template.spec.containers[0].env.find(
-      ({ name }: { name: string }) => name === "DATABASE_MAX_CONNECTIONS",
-    );
-    expect(Number(limit.value) * (spec.replicas + 1)).toBeLessThanOrEqual(40);
+    const plan = { plan: "business" };
+    const variables = (await deployment("spec.template.spec.containers.0.env", plan)) as readonly {
+      readonly name: string;
+      readonly value: string;
+    }[];
+    const limit = variables.find(({ name }) => name === "DATABASE_MAX_CONNECTIONS")?.value;
+    expect([limit, await deployment("spec.replicas", plan)]).toEqual(["13", 2]);
+    expect(13 * (2 + 1)).toBeLessThanOrEqual(PLANS.business.databaseConnections);
   });
 
   it("has no pod while the tenant is suspended, and keeps its volume", async () => {
-    const resources = await tenantResources({ suspended: true });
-    expect(inputsOf(resources, DEPLOYMENT)["acme-app-deployment"].spec.replicas).toBe(0);
-    expect(
-      inputsOf(resources, "kubernetes:core/v1:PersistentVolumeClaim")["acme-app-files"].spec,
-    ).toEqual({
+    const suspended = { suspended: true };
+    expect(await deployment("spec.replicas", suspended)).toBe(0);
+    const type = "kubernetes:core/v1:PersistentVolumeClaim";
+    expect(inputOf(await tenantResources(suspended), type, "acme-app-files", "spec")).toEqual({
       accessModes: ["ReadWriteOnce"],
       storageClassName: "local-path",
       resources: { requests: { storage: "2Gi" } },

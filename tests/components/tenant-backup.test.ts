@@ -1,21 +1,23 @@
 import { describe, expect, it } from "vitest";
-import { inputsOf, TEST_PUBLIC_KEY } from "../support/construct.ts";
+import { at, inputOf, TEST_PUBLIC_KEY } from "../support/construct.ts";
 import { TEST_AUTHORITY, tenantResources } from "../support/good.ts";
+
+/** One input of a tenant's CronJob. */
+async function job(path: string): Promise<unknown> {
+  return inputOf(await tenantResources(), "kubernetes:batch/v1:CronJob", "acme-backup-job", path);
+}
 
 describe("TenantBackup", () => {
   it("runs once a night, never twice at once, and gives up in the end", async () => {
-    const { spec } = inputsOf(await tenantResources(), "kubernetes:batch/v1:CronJob")[
-      "acme-backup-job"
-    ];
-    const { schedule, timeZone, concurrencyPolicy, startingDeadlineSeconds, jobTemplate } = spec;
+    const spec = await job("spec");
     expect({
-      schedule,
-      timeZone,
-      concurrencyPolicy,
-      startingDeadlineSeconds,
-      backoffLimit: jobTemplate.spec.backoffLimit,
-      activeDeadlineSeconds: jobTemplate.spec.activeDeadlineSeconds,
-      restartPolicy: jobTemplate.spec.template.spec.restartPolicy,
+      schedule: at(spec, "schedule"),
+      timeZone: at(spec, "timeZone"),
+      concurrencyPolicy: at(spec, "concurrencyPolicy"),
+      startingDeadlineSeconds: at(spec, "startingDeadlineSeconds"),
+      backoffLimit: at(spec, "jobTemplate.spec.backoffLimit"),
+      activeDeadlineSeconds: at(spec, "jobTemplate.spec.activeDeadlineSeconds"),
+      restartPolicy: at(spec, "jobTemplate.spec.template.spec.restartPolicy"),
     }).toEqual({
       schedule: "37 4 * * *",
       timeZone: "Etc/UTC",
@@ -28,18 +30,12 @@ describe("TenantBackup", () => {
   });
 
   it("knows the backup role, the store and its host key, and no key of the application", async () => {
-    const { spec } = inputsOf(await tenantResources(), "kubernetes:batch/v1:CronJob")[
-      "acme-backup-job"
-    ];
-    const pod = spec.jobTemplate.spec.template.spec;
-    expect(
-      Object.fromEntries(
-        pod.containers[0].env.map(({ name, value }: { name: string; value: string }) => [
-          name,
-          value,
-        ]),
-      ),
-    ).toEqual({
+    const pod = await job("spec.jobTemplate.spec.template.spec");
+    const variables = at(pod, "containers.0.env") as readonly {
+      readonly name: string;
+      readonly value: string;
+    }[];
+    expect(Object.fromEntries(variables.map(({ name, value }) => [name, value]))).toEqual({
       TENANT: "acme",
       DATABASE_HOST: "10.77.0.21",
       DATABASE_PORT: "5432",
@@ -54,17 +50,15 @@ describe("TenantBackup", () => {
       STORE_KEY_FILE: "/run/secrets/store/id_ed25519",
       STORE_CERTIFICATE_FILE: "/run/secrets/store/id_ed25519-cert.pub",
     });
-    expect(pod.volumes).toEqual([
+    expect(at(pod, "volumes")).toEqual([
       { name: "database", secret: { secretName: "database-backup-1", defaultMode: 0o440 } },
       { name: "store", secret: { secretName: "store-1", defaultMode: 0o440 } },
     ]);
   });
 
   it("has a key that opens one command on the store, for this tenant, from this location", async () => {
-    const { stringData } = inputsOf(await tenantResources(), "kubernetes:core/v1:Secret")[
-      "acme-backup-store"
-    ];
-    expect(stringData).toEqual({
+    const type = "kubernetes:core/v1:Secret";
+    expect(inputOf(await tenantResources(), type, "acme-backup-store", "stringData")).toEqual({
       id_ed25519: "private-openssh-of-acme-backup-key-1",
       "id_ed25519-cert.pub": TEST_AUTHORITY.certify({
         publicKey: TEST_PUBLIC_KEY,

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { scramSalt, scramVerifier } from "../../model/scram.ts";
-import { inputsOf } from "../support/construct.ts";
+import { at, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { tenantResources } from "../support/good.ts";
 
@@ -57,42 +57,62 @@ describe("TenantDatabase", () => {
   });
 
   it("lets its own two logins connect and nobody else", () => {
-    const grants = Object.values(inputsOf(resources, GRANT)).map(
-      ({ role, objectType, schema, privileges }) =>
-        `${role} ${objectType} ${schema ?? ""}: ${privileges.join()}`,
-    );
-    expect(grants.toSorted()).toEqual([
-      "app_acme database : CONNECT",
-      "app_acme schema app: USAGE",
-      "backup_acme database : CONNECT",
-      "public database : ",
-      "public schema public: ",
-    ]);
+    expect(inputsOf(resources, GRANT)).toEqual({
+      "acme-database-no-public": {
+        database: "tenant_acme",
+        role: "public",
+        objectType: "database",
+        privileges: [],
+      },
+      "acme-database-no-public-schema": {
+        database: "tenant_acme",
+        role: "public",
+        objectType: "schema",
+        schema: "public",
+        privileges: [],
+      },
+      "acme-database-app-connect": {
+        database: "tenant_acme",
+        role: "app_acme",
+        objectType: "database",
+        privileges: ["CONNECT"],
+      },
+      "acme-database-backup-connect": {
+        database: "tenant_acme",
+        role: "backup_acme",
+        objectType: "database",
+        privileges: ["CONNECT"],
+      },
+      "acme-database-app-usage": {
+        database: "tenant_acme",
+        role: "app_acme",
+        objectType: "schema",
+        schema: "app",
+        privileges: ["USAGE"],
+      },
+    });
   });
 
   it("gives the application rows and sequences of the owner's tables, not the tables", () => {
-    const privileges = inputsOf(resources, "postgresql:index/defaultPrivileges:DefaultPrivileges");
-    expect(
-      Object.values(privileges).map(({ objectType, owner, role, privileges: rights }) => ({
-        objectType,
-        owner,
-        role,
-        rights,
-      })),
-    ).toEqual([
-      {
+    const type = "postgresql:index/defaultPrivileges:DefaultPrivileges";
+    const common = {
+      database: "tenant_acme",
+      schema: "app",
+      owner: "owner_acme",
+      role: "app_acme",
+    };
+    expect(inputsOf(resources, type)).toEqual({
+      "acme-database-app-tables": {
+        ...common,
         objectType: "table",
-        owner: "owner_acme",
-        role: "app_acme",
-        rights: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+        privileges: ["SELECT", "INSERT", "UPDATE", "DELETE"],
       },
-      {
+      "acme-database-app-sequences": {
+        ...common,
         objectType: "sequence",
-        owner: "owner_acme",
-        role: "app_acme",
-        rights: ["SELECT", "USAGE"],
+        privileges: ["SELECT", "USAGE"],
       },
-    ]);
+    });
   });
 
   it("keeps the clear password in one immutable Secret of the namespace and nowhere else", () => {
@@ -121,8 +141,8 @@ describe("TenantDatabase", () => {
 
   it("mints new passwords with a new generation, under new Secret names", async () => {
     const rotated = await tenantResources({ secretGeneration: 2 });
-    const secrets = Object.values(inputsOf(rotated, "kubernetes:core/v1:Secret")).map(
-      ({ metadata }) => metadata.name,
+    const secrets = Object.values(inputsOf(rotated, "kubernetes:core/v1:Secret")).map((secret) =>
+      at(secret, "metadata.name"),
     );
     expect(secrets.toSorted()).toEqual([
       "contract-2",

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { TenantIngress } from "../../components/tenant-ingress.ts";
 import type { TenantIngressArgs } from "../../components/tenant-ingress.ts";
 import * as k8s from "@pulumi/kubernetes";
-import { construct, inputsOf } from "../support/construct.ts";
+import { construct, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
@@ -28,8 +28,11 @@ function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Regist
 
 describe("TenantIngress", () => {
   it("takes the tenant's host over TLS alone, with rate limit and headers before the application", async () => {
-    const { metadata, spec } = inputsOf(await ingress(), INGRESS)["acme-ingress"];
-    expect({ annotations: metadata.annotations, spec }).toEqual({
+    const resources = await ingress();
+    expect({
+      annotations: inputOf(resources, INGRESS, "acme-ingress", "metadata.annotations"),
+      spec: inputOf(resources, INGRESS, "acme-ingress", "spec"),
+    }).toEqual({
       annotations: {
         "traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
         "traefik.ingress.kubernetes.io/router.tls": "true",
@@ -60,16 +63,16 @@ describe("TenantIngress", () => {
 
   it("asks the resolver for the wildcard where certificates come by ACME", async () => {
     const certificates = { issuer: "acme", resolver: "letsencrypt" } as const;
-    const { metadata } = inputsOf(await ingress({ certificates }), INGRESS)["acme-ingress"];
-    expect([
-      metadata.annotations["traefik.ingress.kubernetes.io/router.tls.certresolver"],
-      metadata.annotations["traefik.ingress.kubernetes.io/router.tls.domains.0.main"],
-    ]).toEqual(["letsencrypt", "*.tenants.test"]);
+    const resources = await ingress({ certificates });
+    expect(inputOf(resources, INGRESS, "acme-ingress", "metadata.annotations")).toMatchObject({
+      "traefik.ingress.kubernetes.io/router.tls.certresolver": "letsencrypt",
+      "traefik.ingress.kubernetes.io/router.tls.domains.0.main": "*.tenants.test",
+    });
   });
 
   it("limits requests by plan", async () => {
-    const middlewares = inputsOf(await ingress({ plan: "business" }), MIDDLEWARE);
-    expect(middlewares["acme-rate-limit"].spec).toEqual({
+    const resources = await ingress({ plan: "business" });
+    expect(inputOf(resources, MIDDLEWARE, "acme-rate-limit", "spec")).toEqual({
       rateLimit: { average: 100, burst: 200 },
     });
   });
@@ -77,10 +80,10 @@ describe("TenantIngress", () => {
   it("answers 402 to everyone for a suspended tenant, headers included, without a pod", async () => {
     const resources = await ingress({ suspended: true });
     expect(inputsOf(resources, INGRESS)).toEqual({});
-    expect(inputsOf(resources, MIDDLEWARE)["acme-suspended"].spec).toEqual({
+    expect(inputOf(resources, MIDDLEWARE, "acme-suspended", "spec")).toEqual({
       ipAllowList: { sourceRange: ["255.255.255.255/32"], rejectStatusCode: 402 },
     });
-    expect(inputsOf(resources, ROUTE)["acme-suspended-route"].spec).toEqual({
+    expect(inputOf(resources, ROUTE, "acme-suspended-route", "spec")).toEqual({
       entryPoints: ["websecure"],
       routes: [
         {

@@ -1,43 +1,49 @@
 import { describe, expect, it } from "vitest";
 import { deriveTenantKey } from "../../model/settings-key.ts";
 import { tenantName } from "../../model/tenant-name.ts";
-import { inputsOf } from "../support/construct.ts";
+import { inputOf } from "../support/construct.ts";
+import type { Registered } from "../support/construct.ts";
 import { TEST_ROOT_KEY, tenantResources } from "../support/good.ts";
 
-const SECRET = "kubernetes:core/v1:Secret";
 const ACME = tenantName("acme");
 
-function text(base64: string): string {
-  return Buffer.from(base64, "base64").toString();
+/** One input of one Secret. */
+function secret(resources: readonly Registered[], name: string, path: string): unknown {
+  return inputOf(resources, "kubernetes:core/v1:Secret", name, path);
+}
+
+/** The files of a Secret, decoded. */
+function files(resources: readonly Registered[], name: string): Record<string, string> {
+  const data = secret(resources, name, "data") as Record<string, string>;
+  return Object.fromEntries(
+    Object.entries(data).map(([file, base64]) => [
+      file,
+      Buffer.from(base64, "base64").toString("latin1"),
+    ]),
+  );
 }
 
 describe("TenantKey", () => {
   it("holds every version of the ring and says which one encrypts", async () => {
-    const settings = { keyGeneration: 3, oldestKeyGeneration: 2 };
-    const secrets = inputsOf(await tenantResources(settings), SECRET);
-    const { metadata, immutable, data } = secrets["acme-key-keys"];
-    expect([metadata.name, immutable, Object.keys(data).toSorted(), text(data.active)]).toEqual([
-      "keys-2-3",
-      true,
-      [
-        "active",
-        "attributes-deterministic",
-        "attributes-primary",
-        "attributes-salt",
-        "settings-2",
-        "settings-3",
-      ],
-      "3",
-    ]);
-    expect(data["settings-3"]).toBe(
-      deriveTenantKey(TEST_ROOT_KEY, ACME, "settings", 3).toString("base64"),
-    );
+    const resources = await tenantResources({ keyGeneration: 3, oldestKeyGeneration: 2 });
+    const key = (purpose: Parameters<typeof deriveTenantKey>[2], generation: number): string =>
+      deriveTenantKey(TEST_ROOT_KEY, ACME, purpose, generation).toString("latin1");
+    expect(secret(resources, "acme-key-keys", "metadata.name")).toBe("keys-2-3");
+    expect(secret(resources, "acme-key-keys", "immutable")).toBe(true);
+    expect(files(resources, "acme-key-keys")).toEqual({
+      active: "3",
+      "settings-2": key("settings", 2),
+      "settings-3": key("settings", 3),
+      "attributes-primary": key("attributes-primary", 1),
+      "attributes-deterministic": key("attributes-deterministic", 1),
+      "attributes-salt": key("attributes-salt", 1),
+    });
   });
 
   it("derives another key for another tenant", async () => {
     const [acme, other] = [await tenantResources(), await tenantResources({ name: "acme-2" })];
-    expect(inputsOf(acme, SECRET)["acme-key-keys"].data["settings-1"]).not.toBe(
-      inputsOf(other, SECRET)["acme-2-key-keys"].data["settings-1"],
+    expect(secret(acme, "acme-key-keys", "data.settings-1")).not.toBe(
+      secret(other, "acme-2-key-keys", "data.settings-1"),
     );
   });
 
@@ -48,21 +54,15 @@ describe("TenantKey", () => {
   });
 
   it("keeps the previous random secrets beside the new ones", async () => {
-    const secrets = inputsOf(await tenantResources({ secretGeneration: 3 }), SECRET);
-    const { metadata, data } = secrets["acme-key-contract"];
-    expect([
-      metadata.name,
-      Object.fromEntries(Object.entries<string>(data).map(([key, value]) => [key, text(value)])),
-    ]).toEqual([
-      "contract-3",
-      {
-        session: "bytes-of-acme-key-session-3",
-        "session-previous": "bytes-of-acme-key-session-2",
-        token: "bytes-of-acme-key-token-3",
-        "token-previous": "bytes-of-acme-key-token-2",
-        webhook: "bytes-of-acme-key-webhook-3",
-        "webhook-previous": "bytes-of-acme-key-webhook-2",
-      },
-    ]);
+    const resources = await tenantResources({ secretGeneration: 3 });
+    expect(secret(resources, "acme-key-contract", "metadata.name")).toBe("contract-3");
+    expect(files(resources, "acme-key-contract")).toEqual({
+      session: "bytes-of-acme-key-session-3",
+      "session-previous": "bytes-of-acme-key-session-2",
+      token: "bytes-of-acme-key-token-3",
+      "token-previous": "bytes-of-acme-key-token-2",
+      webhook: "bytes-of-acme-key-webhook-3",
+      "webhook-previous": "bytes-of-acme-key-webhook-2",
+    });
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { SHUT_RANGES } from "../../model/network.ts";
-import { inputsOf } from "../support/construct.ts";
+import { at, inputsOf } from "../support/construct.ts";
 import { tenantResources } from "../support/good.ts";
 
 const DATABASE = {
@@ -23,7 +23,7 @@ describe("TenantNetwork", () => {
     );
     expect(
       Object.fromEntries(
-        Object.values(policies).map(({ metadata, spec }) => [metadata.name, spec]),
+        Object.values(policies).map((policy) => [at(policy, "metadata.name"), at(policy, "spec")]),
       ),
     ).toEqual({
       "default-deny": { podSelector: {}, policyTypes: ["Ingress", "Egress"] },

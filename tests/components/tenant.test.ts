@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { planQuota, PLANS } from "../../model/plan.ts";
-import { inputsOf } from "../support/construct.ts";
+import { at, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { tenantResources } from "../support/good.ts";
 
@@ -23,7 +23,9 @@ describe("Tenant", () => {
   });
 
   it("has a namespace that names tenant, zone, location, plan and store and enforces restricted pods", () => {
-    expect(inputsOf(resources, "kubernetes:core/v1:Namespace")["acme-namespace"].metadata).toEqual({
+    expect(
+      inputOf(resources, "kubernetes:core/v1:Namespace", "acme-namespace", "metadata"),
+    ).toEqual({
       name: "tenant-acme",
       labels: {
         "fluxbilling.dev/tenant": "acme",
@@ -46,7 +48,7 @@ describe("Tenant", () => {
     const namespaces = resources
       .filter(({ type }) => type.startsWith("kubernetes:"))
       .filter(({ type }) => type !== "kubernetes:core/v1:Namespace")
-      .map(({ inputs }) => inputs.metadata.namespace);
+      .map(({ inputs }) => at(inputs, "metadata.namespace"));
     expect(new Set(namespaces)).toEqual(new Set(["tenant-acme"]));
   });
 
@@ -58,17 +60,15 @@ describe("Tenant", () => {
   });
 
   it("is bounded by its plan", async () => {
-    const quota = inputsOf(
-      await tenantResources({ plan: "business" }),
-      "kubernetes:core/v1:ResourceQuota",
-    );
-    expect(quota["acme-quota"].spec.hard).toEqual(planQuota(PLANS.business));
+    const upgraded = await tenantResources({ plan: "business" });
+    const type = "kubernetes:core/v1:ResourceQuota";
+    expect(inputOf(upgraded, type, "acme-quota", "spec.hard")).toEqual(planQuota(PLANS.business));
   });
 
   it("changes its plan without another name anywhere, so nothing is replaced", async () => {
     const names = (all: readonly Registered[]): readonly string[] =>
-      all.map(
-        ({ type, name, inputs }) => `${type} ${name} ${inputs.metadata?.name ?? inputs.name ?? ""}`,
+      all.map(({ type, name, inputs }) =>
+        JSON.stringify([type, name, at(inputs, "metadata.name") ?? at(inputs, "name")]),
       );
     const upgraded = await tenantResources({ plan: "business" });
     expect(names(upgraded).toSorted()).toEqual(names(resources).toSorted());

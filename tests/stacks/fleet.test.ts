@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { scramSalt, scramVerifier } from "../../model/scram.ts";
-import { inputsOf } from "../support/construct.ts";
+import { at, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { fleetResources, TEST_AUTHORITY } from "../support/good.ts";
+
+const COMMAND = "command:remote:Command";
 
 describe("the fleet's stack", () => {
   let resources: readonly Registered[];
@@ -19,14 +21,16 @@ describe("the fleet's stack", () => {
       options
         .map(({ inputs, provider }) => ({
           cluster: provider.split("::").at(-2),
-          name: `${inputs.metadata.namespace}/${inputs.metadata.name}`,
-          spec: inputs.spec,
+          namespace: at(inputs, "metadata.namespace"),
+          name: at(inputs, "metadata.name"),
+          spec: at(inputs, "spec"),
         }))
         .toSorted((one, other) => (one.cluster ?? "").localeCompare(other.cluster ?? "")),
     ).toEqual(
       ["fi-1-cluster", "master-cluster", "nl-1-cluster"].map((cluster) => ({
         cluster,
-        name: "kube-system/default",
+        namespace: "kube-system",
+        name: "default",
         spec: { minVersion: "VersionTLS13", sniStrict: true },
       })),
     );
@@ -35,7 +39,9 @@ describe("the fleet's stack", () => {
   it("has a certificate for the panels on the master and for tenants on the locations", () => {
     const requests = inputsOf(resources, "tls:index/certRequest:CertRequest");
     expect(
-      Object.fromEntries(Object.entries(requests).map(([name, { dnsNames }]) => [name, dnsNames])),
+      Object.fromEntries(
+        Object.entries(requests).map(([name, request]) => [name, at(request, "dnsNames")]),
+      ),
     ).toEqual({
       "master-edge-certificate-request": ["*.panels.test"],
       "nl-1-edge-certificate-request": ["*.tenants.test"],
@@ -46,25 +52,25 @@ describe("the fleet's stack", () => {
   it("shuts the shipped databases of every server to everyone without a grant", () => {
     const grants = resources
       .filter(({ type }) => type === "postgresql:index/grant:Grant")
-      .filter(({ inputs }) => ["postgres", "template1"].includes(inputs.database));
+      .filter(({ inputs }) => ["postgres", "template1"].includes(String(at(inputs, "database"))));
     expect(
       grants
-        .map(
-          ({ inputs, provider }) =>
-            `${provider.split("::").at(-2) ?? ""} ${inputs.database} ${inputs.role} ${inputs.objectType} ${JSON.stringify(inputs.privileges)}`,
-        )
+        .map(({ inputs, provider }) => JSON.stringify([provider.split("::").at(-2), inputs]))
         .toSorted(),
     ).toEqual(
       ["fi-1", "master", "nl-1"].flatMap((machine) =>
-        ["postgres", "template1"].map(
-          (database) => `${machine}-server ${database} public database []`,
+        ["postgres", "template1"].map((database) =>
+          JSON.stringify([
+            `${machine}-server`,
+            { database, objectType: "database", privileges: [], role: "public" },
+          ]),
         ),
       ),
     );
   });
 
   it("trusts on the backup store only keys that the authority certified, and nothing else of them", () => {
-    const { create } = inputsOf(resources, "command:remote:Command")["store-master-host"];
+    const create = inputOf(resources, COMMAND, "store-master-host", "create");
     expect(create).toBe(
       [
         "set -eu",
@@ -83,9 +89,7 @@ describe("the fleet's stack", () => {
   });
 
   it("installs the receiver that it was given, by its checksum", () => {
-    const { create } = inputsOf(resources, "command:remote:Command")[
-      "store-master-receiver-install"
-    ];
+    const create = inputOf(resources, COMMAND, "store-master-receiver-install", "create");
     const sha256 = createHash("sha256").update("public receive").digest("hex");
     expect(create).toContain(
       `echo '${sha256}  /usr/local/lib/fluxbilling/receive' | sha256sum --check --status`,
@@ -111,8 +115,8 @@ describe("the fleet's stack", () => {
   });
 
   it("sends whoever comes without TLS to HTTPS and serves nothing there", () => {
-    const routes = inputsOf(resources, "kubernetes:traefik.io/v1alpha1:IngressRoute");
-    expect(routes["nl-1-edge-plain"].spec).toEqual({
+    const type = "kubernetes:traefik.io/v1alpha1:IngressRoute";
+    expect(inputOf(resources, type, "nl-1-edge-plain", "spec")).toEqual({
       entryPoints: ["web"],
       routes: [
         {
@@ -140,31 +144,31 @@ describe("Standby", () => {
   });
 
   it("is let in from its own address alone, over TLS", async () => {
-    const { create } = inputsOf(await fleetResources(), "command:remote:Command")[
-      "standby-allowed"
-    ];
+    const create = inputOf(await fleetResources(), COMMAND, "standby-allowed", "create");
     expect(create).toContain(
       "'hostssl replication fluxbilling_replica 10.77.0.11/32 scram-sha-256'",
     );
   });
 
   it("gets the password and the authority on stdin, in no command", async () => {
-    const commands = inputsOf(await fleetResources(), "command:remote:Command");
-    expect(commands["standby-copy"].stdin).toBe("password-of-standby-password\npublic ca.crt");
-    expect(JSON.stringify(Object.values(commands).map(({ create }) => create))).not.toContain(
-      "password-of-standby-password",
+    const all = await fleetResources();
+    expect(inputOf(all, COMMAND, "standby-copy", "stdin")).toBe(
+      "password-of-standby-password\npublic ca.crt",
     );
+    expect(
+      JSON.stringify(Object.values(inputsOf(all, COMMAND)).map((inputs) => at(inputs, "create"))),
+    ).not.toContain("password-of-standby-password");
   });
 
   it("proves the master and speaks TLS 1.3", async () => {
-    const { create } = inputsOf(await fleetResources(), "command:remote:Command")["standby-copy"];
+    const create = inputOf(await fleetResources(), COMMAND, "standby-copy", "create");
     expect(create).toContain(
       "host=10.77.0.10 port=5432 user=fluxbilling_replica sslmode=verify-full sslrootcert=/var/lib/postgresql/fluxbilling/master.crt ssl_min_protocol_version=TLSv1.3 ",
     );
   });
 
   it("touches no data folder that is not its copy", async () => {
-    const { create } = inputsOf(await fleetResources(), "command:remote:Command")["standby-copy"];
+    const create = inputOf(await fleetResources(), COMMAND, "standby-copy", "create");
     expect(create).toContain('if [ -e "$data" ] && [ ! -e "$data/standby.signal" ]; then');
   });
 });

@@ -5,8 +5,7 @@ export interface Registered {
   readonly type: string;
   readonly name: string;
   /** The inputs, with secrets opened. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- inputs differ by type, and a test names the one it means
-  readonly inputs: any;
+  readonly inputs: unknown;
   /** Paths of the inputs that are marked secret, such as `stringData`. */
   readonly secretInputs: readonly string[];
   /** The provider that was given: its URN and id. @default "" */
@@ -118,11 +117,46 @@ export async function construct(
   return registered;
 }
 
+/**
+ * The value at a path of nested objects and lists, `undefined` where there is none. Dots part the
+ * steps; `\\.` is a dot.
+ */
+export function at(value: unknown, path: string): unknown {
+  return path
+    .split(/(?<!\\)\./)
+    .map((step) => step.replaceAll("\\.", "."))
+    .reduce<unknown>(
+      (parent, step) =>
+        typeof parent === "object" && parent !== null
+          ? (parent as Record<string, unknown>)[step]
+          : undefined,
+      value,
+    );
+}
+
+/**
+ * One input of one resource.
+ *
+ * @throws Error When there is no such resource.
+ */
+export function inputOf(
+  resources: readonly Registered[],
+  type: string,
+  name: string,
+  path: string,
+): unknown {
+  const found = resources.find((resource) => resource.type === type && resource.name === name);
+  if (found === undefined) {
+    throw new Error(`the stack must have ${type} ${name}`);
+  }
+  return at(found.inputs, path);
+}
+
 /** The inputs of the resources of one type, by name. */
 export function inputsOf(
   resources: readonly Registered[],
   type: string,
-): Readonly<Record<string, Registered["inputs"]>> {
+): Readonly<Record<string, unknown>> {
   return Object.fromEntries(
     resources
       .filter((resource) => resource.type === type)

@@ -55,7 +55,7 @@ export function judged(resources: readonly Registered[]): readonly Judged[] {
     return {
       type,
       name,
-      props: inputs as unknown,
+      props: inputs,
       ...(providerName === undefined ? {} : { provider: providerName }),
     };
   });
@@ -83,10 +83,13 @@ function collector(): { report: ReportViolation; messages: string[] } {
   };
 }
 
+/** As the engine wraps what a rule reads. The SDK exports the function without a type. */
+const proxy = unknownCheckingProxy as (props: unknown) => Record<string, unknown>;
+
 function asResource({ type, name, props, provider }: Judged): PolicyResource {
   const isType: PolicyResource["isType"] = (resourceClass) =>
     (resourceClass as { __pulumiType?: string }).__pulumiType === type;
-  const proxied = unknownCheckingProxy(props) as Record<string, unknown>;
+  const proxied = proxy(props);
   return {
     type,
     name,
