@@ -107,8 +107,8 @@ function plain(value: unknown): unknown {
 }
 
 /** Takes out what only the engine's provider writes. */
-function withoutMarks({ __fieldManager: _, ...manifest }: Manifest): Manifest {
-  return manifest;
+function withoutMarks(manifest: Manifest): Manifest {
+  return Object.fromEntries(Object.entries(manifest).filter(([key]) => !key.startsWith("__")));
 }
 
 /** The roles, database and grants of a tenant, in as few statements as a person would write. */

@@ -8,12 +8,7 @@ import { parse, stringify } from "yaml";
 
 import { preview } from "../../embedded/deploy.ts";
 import { openDoors } from "../../embedded/doors/doors.ts";
-import {
-  createStack,
-  pulumiFailure,
-  runPulumi,
-  stackExport,
-} from "../../embedded/engine/engine.ts";
+import { pulumiFailure, runPulumi, stackExport } from "../../embedded/engine/engine.ts";
 import { type LocalStack, localStackOf, writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { PlatformFacts } from "../../embedded/machines/platform.ts";
 import { kubectl, platform, query } from "../support/platform.ts";

@@ -1,1 +1,3 @@
-module.exports = import("./index.ts").then(() => require("node:module").flushCompileCache());
+module.exports = import("./index.ts").then(async () =>
+  (await import("node:module")).flushCompileCache(),
+);
