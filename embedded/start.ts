@@ -1,5 +1,6 @@
 import { bringUp } from "./bring-up.ts";
 import { type ChangeCounts, deploy } from "./deploy.ts";
+import { isDeployed, rememberDeployed } from "./deployed.ts";
 import { firstDoorPort, openDoors } from "./doors/doors.ts";
 import {
   type LocalTenant,
@@ -34,12 +35,21 @@ export async function start(): Promise<number> {
   );
   const fleet = await writeFleetStack(facts, images);
   const tenant = await writeTenantStack(DEMO_TENANT);
-  await steps.run(`fleet: pulumi up, stack ${fleet.name}`, async (progress) => {
-    progress(describeChanges(await deploy(fleet, facts)));
-  });
-  await steps.run(`tenant: pulumi up, stack ${tenant.name}`, async (progress) => {
-    progress(describeChanges(await deploy(tenant, facts)));
-  });
+  const settings = [fleet.configFile];
+  for (const [kind, stack] of [
+    ["fleet", fleet],
+    ["tenant", tenant],
+  ] as const) {
+    if (stack !== fleet) settings.push(stack.configFile);
+    await steps.run(`${kind}: pulumi up, stack ${stack.name}`, async (progress) => {
+      if (await isDeployed(stack, facts, settings)) {
+        progress("as the last up left it");
+        return;
+      }
+      progress(describeChanges(await deploy(stack, facts)));
+      await rememberDeployed(stack, facts, settings);
+    });
+  }
   process.stdout.write(`\n${whereThingsAre(facts, port)}\nReady after ${steps.elapsed()}.\n`);
   return 0;
 }

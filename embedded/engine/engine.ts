@@ -239,8 +239,9 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
   const errors = stripVTControlCharacters(output)
     .split("\n")
     .map((line) => line.trim())
-    .filter((line) => /^error:/.test(line))
-    .map((line) => line.replace(/^error:\s*/, ""));
+    // Several reasons of one resource stand below its line, one each.
+    .filter((line) => /^(error:|\* )/.test(line))
+    .map((line) => line.replace(/^(error:|\*)\s*/, ""));
   // The program's own refusals are whole sentences already, with subject, rule, value and way out.
   const refusals = errors.filter((error) => /^[A-Z][A-Za-z ]* "[^"]+": .*\.$/.test(error));
   if (refusals.length > 0) return new PlatformError([...new Set(refusals)].join("\n"));

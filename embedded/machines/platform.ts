@@ -51,8 +51,8 @@ import {
   ADMIN_USER,
   POSTGRES_PORT,
   ensurePostgresTemplate,
-  prepareNoPostgres,
   preparePostgres,
+  preparePostgresPrograms,
 } from "./postgres.ts";
 import { untilReady } from "./readiness.ts";
 import type { Readiness } from "./readiness.ts";
@@ -233,7 +233,7 @@ async function bring(
   if (machine.postgres) {
     services.push((await preparePostgres(machine, folder, AUTHORITY)).service);
   } else {
-    await prepareNoPostgres(join(folder, "data"));
+    services.push(await preparePostgresPrograms(join(folder, "data")));
   }
   if (cluster !== undefined) {
     await copyImages(machine, await ensureImageTemplate());

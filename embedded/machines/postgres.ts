@@ -67,8 +67,25 @@ export interface PreparedPostgres {
   readonly adminPasswordFile: string;
 }
 
-/** Makes the folders that Debian's PostgreSQL packages expect, empty, on a machine without server. */
-export async function prepareNoPostgres(data: string): Promise<void> {
+/**
+ * Makes the folders that Debian's PostgreSQL packages expect, empty, on a machine without server of its own. What is
+ * set up there later is started at each boot, as Debian does it: every cluster whose start.conf says auto.
+ */
+export async function preparePostgresPrograms(data: string): Promise<Service> {
+  await makeFolders(data);
+  return {
+    name: "postgresql-clusters",
+    run: `install -d -m 2775 -o postgres -g postgres /run/postgresql
+for start in /etc/postgresql/*/*/start.conf; do
+  [ -e "$start" ] && grep -qx auto "$start" || continue
+  cluster=$(dirname "$start")
+  pg_ctlcluster "$(basename "$(dirname "$cluster")")" "$(basename "$cluster")" start
+done
+exec sleep infinity`,
+  };
+}
+
+async function makeFolders(data: string): Promise<void> {
   const owner = postgresOwner();
   await mkdir(join(data, "postgresql"), { recursive: true });
   await chown(join(data, "postgresql"), owner.user, owner.group);
@@ -83,7 +100,7 @@ export async function preparePostgres(
 ): Promise<PreparedPostgres> {
   const data = join(folder, "data");
   const owner = postgresOwner();
-  await prepareNoPostgres(data);
+  await makeFolders(data);
   const adminPasswordFile = join(folder, "postgres-admin-password");
   if (!existsSync(adminPasswordFile)) {
     await writeFile(adminPasswordFile, `${randomBytes(24).toString("base64url")}\n`, {
