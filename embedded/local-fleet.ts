@@ -1,6 +1,7 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { parse, stringify } from "yaml";
 
 import { parseRootKey, rootKeyId } from "../model/settings-key.ts";
@@ -126,17 +127,14 @@ async function writeConfig(
 ): Promise<void> {
   await mkdir(dirname(configFile), { recursive: true });
   const earlier = await readFile(configFile, "utf8").then(
-    (text) => parse(text) as { encryptionsalt?: string } | null,
+    (text) => parse(text) as { encryptionsalt?: string; config?: unknown } | null,
     () => null,
   );
+  const config = { "pulumi:disable-default-providers": ["kubernetes", "postgresql"], ...settings };
+  // Left as Pulumi has written it where it says the same, so that an unchanged file is an unchanged file.
+  if (isDeepStrictEqual(earlier?.config, parse(stringify(config)))) return;
   const salt = earlier?.encryptionsalt;
-  const content = stringify({
-    ...(salt === undefined ? {} : { encryptionsalt: salt }),
-    config: {
-      "pulumi:disable-default-providers": ["kubernetes", "postgresql"],
-      ...settings,
-    },
-  });
+  const content = stringify({ ...(salt === undefined ? {} : { encryptionsalt: salt }), config });
   await writeFile(`${configFile}.new`, content);
   await rename(`${configFile}.new`, configFile);
 }
