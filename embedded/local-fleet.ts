@@ -5,7 +5,6 @@ import { isDeepStrictEqual } from "node:util";
 import { parse, stringify } from "yaml";
 
 import { parseRootKey, rootKeyId } from "../model/settings-key.ts";
-import { parseFleet, type FleetSettings } from "../model/settings.ts";
 import { tenantStackName, tenantName } from "../model/tenant-name.ts";
 import { type ImageFacts, type Images, RECEIVER_FILE } from "./images/build-images.ts";
 import type { MachineFacts, PlatformFacts } from "./machines/platform.ts";
@@ -105,15 +104,6 @@ export function localStackOf(name: string): LocalStack {
     configFile: configFileOf(name),
     environment: { SETTINGS_ENCRYPTION_KEY_FILE: ROOT_KEY_FILE },
   };
-}
-
-/** The local fleet's settings as the program reads them. */
-export async function readFleet(): Promise<FleetSettings> {
-  const configFile = configFileOf(LOCAL_FLEET);
-  const { config } = parse(await readFile(configFile, "utf8")) as {
-    config: { [key: string]: unknown };
-  };
-  return parseFleet(config["fluxbilling:fleet"], fromRoot(configFile));
 }
 
 function configFileOf(stackName: string): string {

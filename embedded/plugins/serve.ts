@@ -1,5 +1,4 @@
 /** Serves one provider plugin to the engine that started this process. */
-import { fstatSync } from "node:fs";
 import grpc from "@grpc/grpc-js";
 import anyProto from "google-protobuf/google/protobuf/any_pb.js";
 import emptyProto from "google-protobuf/google/protobuf/empty_pb.js";
@@ -21,6 +20,7 @@ import type {
 } from "./provider.ts";
 import { InitializationFailure, Unimplemented } from "./provider.ts";
 import { fromStruct, toStruct } from "./values.ts";
+import { endWithEngine } from "./end-with-engine.ts";
 
 /** A state can be large; the engine itself sends up to 400 MB. */
 const MAX_MESSAGE_BYTES = 400 * 1024 * 1024;
@@ -28,8 +28,6 @@ const CHANNEL_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
   "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
 };
-/** How often a plugin looks whether its engine still lives, in milliseconds. */
-const PARENT_POLL_MS = 500;
 /** How long a provider may take to let go of its connections, in milliseconds: the engine kills after 5 s. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
@@ -413,22 +411,4 @@ export async function serve(provider: ResourceProvider): Promise<void> {
   endWithEngine(() => end(0));
 
   process.stdout.write(`${port}\n`);
-}
-
-/**
- * Calls `end` once the engine is gone, killed ones included: a plugin that outlives its engine would go on
- * changing things. The engine holds the other end of stdin, and is this process's parent unless a shell stands
- * in between; each of the two signs is enough.
- */
-function endWithEngine(end: () => void): void {
-  const stdin = fstatSync(0);
-  if (stdin.isFIFO() || stdin.isSocket()) {
-    process.stdin.once("end", end);
-    process.stdin.once("error", end);
-    process.stdin.resume();
-  }
-  const parent = process.ppid;
-  setInterval(() => {
-    if (process.ppid !== parent) end();
-  }, PARENT_POLL_MS).unref();
 }

@@ -8,7 +8,7 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { existsSync, fstatSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -21,6 +21,7 @@ import type * as message from "@pulumi/pulumi/proto/language_pb.js";
 import pluginProto from "@pulumi/pulumi/proto/plugin_pb.js";
 import { folderWith, installedVersion, lockedPackages, requiredPackages } from "./node-packages.ts";
 import { PolicyProxy } from "./policy-proxy.ts";
+import { endWithEngine } from "../end-with-engine.ts";
 
 /** The official host whose answers these are; it carries the version of the SDK in node_modules. */
 const HOST_VERSION = "v3.259.0";
@@ -28,7 +29,6 @@ const HOST_VERSION = "v3.259.0";
 const EXIT_ALREADY_TOLD = 32;
 /** How long a program may take to end after an interrupt, in milliseconds. */
 const INTERRUPT_GRACE_MS = 5_000;
-const PARENT_POLL_MS = 500;
 const MESSAGES_OF_ANY_SIZE = {
   "grpc.max_receive_message_length": -1,
   "grpc.max_send_message_length": -1,
@@ -535,23 +535,6 @@ async function main(): Promise<void> {
   process.once("SIGTERM", end);
   endWithEngine(end);
   process.stdout.write(`${port}\n`);
-}
-
-/**
- * Calls `end` once the engine is gone, a killed one included: a program that goes on would register resources
- * with nobody. The engine holds the other end of stdin, and is this process's parent.
- */
-function endWithEngine(end: () => void): void {
-  const stdin = fstatSync(0);
-  if (stdin.isFIFO() || stdin.isSocket()) {
-    process.stdin.once("end", end);
-    process.stdin.once("error", end);
-    process.stdin.resume();
-  }
-  const parent = process.ppid;
-  setInterval(() => {
-    if (process.ppid !== parent) end();
-  }, PARENT_POLL_MS).unref();
 }
 
 await main();
