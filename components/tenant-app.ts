@@ -181,7 +181,7 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           { name: "FILES_DIRECTORY", value: "/var/lib/app" },
         ],
         startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
-        readinessProbe: { ...probe("/ready"), periodSeconds: 2 },
+        readinessProbe: { ...probe("/ready"), periodSeconds: 1, failureThreshold: 5 },
         livenessProbe: probe("/live"),
         volumeMounts: [
           ...Object.keys(mounts).map((volume) => ({

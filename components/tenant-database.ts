@@ -39,6 +39,11 @@ export class TenantDatabase extends pulumi.ComponentResource {
   public readonly appSecretName: string;
   /** Name of the Secret with the backup role's `password` and the server's `ca.crt`. */
   public readonly backupSecretName: string;
+  /**
+   * What must be there before a pod of the application starts: the Secret that it mounts, and a database that is shut.
+   * The pod may then start while the rest is made, since its role is let in last.
+   */
+  public readonly beforeApp: readonly pulumi.Resource[];
 
   constructor(name: string, args: TenantDatabaseArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:tenant:TenantDatabase", name, {}, opts);
@@ -110,15 +115,10 @@ export class TenantDatabase extends pulumi.ComponentResource {
       { database, role: PUBLIC_ROLE, objectType: "database", privileges: [] },
       { ...inside, dependsOn: [tenantDatabase] },
     );
-    const appConnect = new postgresql.Grant(
-      `${name}-app-connect`,
-      { database, role: appRole, objectType: "database", privileges: ["CONNECT"] },
-      { ...inside, dependsOn: [shut] },
-    );
-    new postgresql.Grant(
+    const backupConnect = new postgresql.Grant(
       `${name}-backup-connect`,
       { database, role: backupRole, objectType: "database", privileges: ["CONNECT"] },
-      { ...inside, dependsOn: [appConnect] },
+      { ...inside, dependsOn: [shut] },
     );
     new postgresql.Grant(
       `${name}-no-public-schema`,
@@ -147,7 +147,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
       },
       { ...inside, dependsOn: [usage] },
     );
-    new postgresql.DefaultPrivileges(
+    const sequences = new postgresql.DefaultPrivileges(
       `${name}-app-sequences`,
       {
         database,
@@ -159,10 +159,21 @@ export class TenantDatabase extends pulumi.ComponentResource {
       },
       { ...inside, dependsOn: [tables] },
     );
+    // Last: tables made before the default privileges are set would stay closed to the application for ever.
+    new postgresql.Grant(
+      `${name}-app-connect`,
+      { database, role: appRole, objectType: "database", privileges: ["CONNECT"] },
+      { ...inside, dependsOn: [backupConnect, sequences] },
+    );
 
-    const secret = (role: string, password: random.RandomPassword): string => {
-      // The generation is in the name, so that new passwords roll the pods that mount them.
-      const secretName = `database-${role}-${args.secretGeneration}`;
+    // The generation is in the name, so that new passwords roll the pods that mount them.
+    this.appSecretName = `database-app-${args.secretGeneration}`;
+    this.backupSecretName = `database-backup-${args.secretGeneration}`;
+    const secret = (
+      role: string,
+      secretName: string,
+      password: random.RandomPassword,
+    ): k8s.core.v1.Secret =>
       new k8s.core.v1.Secret(
         `${name}-${role}-secret`,
         {
@@ -173,10 +184,9 @@ export class TenantDatabase extends pulumi.ComponentResource {
         // Deleted by itself, unlike what lies beside it: immutable, it must be gone before its password is.
         { ...child, dependsOn: [args.namespace] },
       );
-      return secretName;
-    };
-    this.appSecretName = secret("app", appPassword);
-    this.backupSecretName = secret("backup", backupPassword);
+    const appSecret = secret("app", this.appSecretName, appPassword);
+    secret("backup", this.backupSecretName, backupPassword);
+    this.beforeApp = [appSecret, shut];
     this.registerOutputs({ database });
   }
 

@@ -118,7 +118,8 @@ export class Tenant extends pulumi.ComponentResource {
       },
       child,
     );
-    // No pod before the policies that shut it in, and none before what it needs to start.
+    // No pod before the policies that shut it in, and none before what its process reads at its start. The rest of its
+    // database is made meanwhile: the pods are ready only once it answers them, and that is what is waited for.
     const app = new TenantApp(
       `${name}-app`,
       {
@@ -138,7 +139,7 @@ export class Tenant extends pulumi.ComponentResource {
         suspended: settings.suspended,
         protectData: args.protectData,
       },
-      { ...child, dependsOn: [...bounds, network, database, key] },
+      { ...child, dependsOn: [...bounds, network, key, ...database.beforeApp] },
     );
     new TenantIngress(
       `${name}-ingress`,

@@ -9,7 +9,7 @@ const run = promisify(execFile);
 
 /** What the platform takes from the distribution: the package, and why. */
 export const DEBIAN_PACKAGES: { readonly [name: string]: string } = {
-  "busybox-static": "the shell of helper pods",
+  "busybox-static": "the shell of pods that look around",
   conntrack: "kube-proxy ends connections to services that are gone",
   iproute2: "network namespaces and links",
   iptables: "port mapping of pods",

@@ -4,8 +4,8 @@ import { readImages } from "../images/build-images.ts";
 import { PlatformError } from "../platform-error.ts";
 import { ClusterApi, ClusterApiError, type KubernetesObject } from "./cluster-api.ts";
 import { coredns } from "./coredns.ts";
-import { localPath } from "./local-path.ts";
 import { traefik } from "./traefik.ts";
+import { volumeClass } from "./volumes.ts";
 
 /** The cluster that the add-ons are put into. */
 export interface AddonsTarget {
@@ -39,7 +39,7 @@ export async function applyAddons(target: AddonsTarget): Promise<void> {
   const objects = [
     ...coredns(target, imageOf("coredns")),
     ...(await traefik(target, imageOf("traefik"))),
-    ...localPath(imageOf("local-path-provisioner"), imageOf("busybox")),
+    ...volumeClass(),
   ];
   const deadline = performance.now() + READY_TIMEOUT_MS;
   const api = await ClusterApi.open(target.kubeconfigPath);
@@ -69,6 +69,11 @@ async function applied(
       await api.apply(object);
       return;
     } catch (error) {
+      // A class cannot be changed, only made anew; volumes know it by its name alone.
+      if (object.kind === "StorageClass" && isInvalid(error) && performance.now() < deadline) {
+        await api.remove(object);
+        continue;
+      }
       if (!isPassing(error) || performance.now() > deadline) {
         const reason = error instanceof Error ? error.message : String(error);
         throw new PlatformError(
@@ -95,6 +100,10 @@ function isPassing(error: unknown): boolean {
     return [404, 409, 429].includes(error.status) || error.status >= 500;
   }
   return NETWORK_ERRORS.has((error as NodeJS.ErrnoException).code ?? "");
+}
+
+function isInvalid(error: unknown): boolean {
+  return error instanceof ClusterApiError && error.status === 422;
 }
 
 interface Status {

@@ -34,6 +34,7 @@ const RESOURCES: { readonly [kind: string]: string } = {
   CustomResourceDefinition: "customresourcedefinitions",
   Deployment: "deployments",
   IngressClass: "ingressclasses",
+  PersistentVolume: "persistentvolumes",
   Pod: "pods",
   Role: "roles",
   RoleBinding: "rolebindings",
@@ -110,6 +111,15 @@ export class ClusterApi {
    */
   async read(object: Pick<KubernetesObject, "apiVersion" | "kind" | "metadata">): Promise<unknown> {
     return this.#send("GET", `${pathOf(object)}/${object.metadata.name}`);
+  }
+
+  /** Has the object deleted; one that is gone already is as it should be. */
+  async remove(object: Pick<KubernetesObject, "apiVersion" | "kind" | "metadata">): Promise<void> {
+    try {
+      await this.#send("DELETE", `${pathOf(object)}/${object.metadata.name}`);
+    } catch (error) {
+      if (!(error instanceof ClusterApiError) || error.status !== 404) throw error;
+    }
   }
 
   /** The objects of a kind in a namespace that have the labels. */

@@ -23,6 +23,7 @@ const CLIENTS = {
     organization: "system:masters",
     usage: "client",
   },
+  volumes: { commonName: "flux:volumes", organization: "system:masters", usage: "client" },
 } as const satisfies Record<string, Subject>;
 
 /** A key pair of a cluster by its name, in the folder that holds them all. */

@@ -163,6 +163,12 @@ exec ${BIN}/kube-proxy --config=${ETC}/kube-proxy.yaml`,
 export POD_CIDR=${cluster.podCidr} NODE_NAME=${machine.name}
 exec ${INSIDE}/programs/node ${INSIDE}/programs/network-policy.mjs`,
     },
+    {
+      name: "volumes",
+      run: `export KUBECONFIG=${ETC}/volumes.kubeconfig
+export NODE_NAME=${machine.name} VOLUMES_FOLDER=/var/lib/volumes
+exec ${INSIDE}/programs/node ${INSIDE}/programs/volumes.mjs`,
+    },
   ];
 }
 

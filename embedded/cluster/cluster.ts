@@ -11,7 +11,7 @@ import type { Check } from "../machines/probe.ts";
 import type { Readiness } from "../machines/readiness.ts";
 import type { Service } from "../machines/service.ts";
 import { API_PORT, clusterKeyPair, ensureClusterKeys } from "./cluster-keys.ts";
-import { ENFORCER_FILE } from "./policy-enforcer.ts";
+import { STAND_INS, standInFile } from "./stand-ins.ts";
 import { SANDBOX_IMAGE, imagesFingerprint } from "./image-store.ts";
 import { prepareClusterServices } from "./cluster-services.ts";
 
@@ -32,7 +32,7 @@ export const CLUSTER_PROGRAMS: readonly string[] = [
   ...["cni/host-local", "cni/loopback", "cni/portmap", "cni/ptp"],
 ]
   .map((name) => join(BIN, name))
-  .concat(ENFORCER_FILE);
+  .concat(STAND_INS.map(standInFile));
 
 /** Makes keys and settings of a machine's cluster, as far as they are not there; returns its services. */
 export async function prepareCluster(

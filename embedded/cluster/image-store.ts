@@ -12,7 +12,7 @@ import { MachineError } from "../machines/machine-error.ts";
 const IMAGES = join(CACHE, "images");
 const TEMPLATES = join(CACHE, "containerd-template");
 /** Images that the first pods of a cluster need, in the order in which they need them. */
-const FIRST_IMAGES = ["pause", "coredns", "local-path-provisioner", "traefik"];
+const FIRST_IMAGES = ["pause", "coredns", "traefik"];
 /** The image that holds a pod's namespaces. */
 export const SANDBOX_IMAGE = "registry.flux.test/fluxbilling/pause:embedded";
 

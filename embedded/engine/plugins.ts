@@ -193,6 +193,7 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
   await buildInto(folder, "nodejs", {
     main: join(SOURCES, "nodejs", "main.ts"),
     "quick-start": join(SOURCES, "nodejs", "quick-start.ts"),
+    ahead: join(SOURCES, "nodejs", "ahead.ts"),
   });
   const launcher = join(BIN, LANGUAGE_HOST);
   const content = launcherScript(folder);

@@ -39,8 +39,7 @@ const PG_DUMP = "/usr/lib/postgresql/15/bin/pg_dump";
 const BUSYBOX = "/bin/busybox";
 
 /** The images of the embedded platform, in the order of their names. */
-export type ImageName =
-  "backup" | "busybox" | "coredns" | "local-path-provisioner" | "pause" | "tenant-app" | "traefik";
+export type ImageName = "backup" | "busybox" | "coredns" | "pause" | "tenant-app" | "traefik";
 
 /** One image as it lies in the cache. */
 export interface ImageFacts {
@@ -123,7 +122,6 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
     },
   },
   coredns: toolImage("coredns"),
-  "local-path-provisioner": toolImage("local-path-provisioner"),
   pause: {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/pause"),

@@ -11,7 +11,7 @@ import {
   kubeconfigFileOf,
   prepareCluster,
 } from "../cluster/cluster.ts";
-import { ensurePolicyEnforcer } from "../cluster/policy-enforcer.ts";
+import { ensureStandIns } from "../cluster/stand-ins.ts";
 import { copyImages, ensureImageTemplate, importImages } from "../cluster/image-store.ts";
 import { ensureAuthority } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
@@ -140,7 +140,7 @@ export async function startPlatform(options: StartOptions = {}): Promise<Platfor
       ensureAuthority(AUTHORITY, "FluxBilling embedded platform"),
       ensurePostgresTemplate(),
       ensureImageTemplate(),
-      ensurePolicyEnforcer(),
+      ensureStandIns(),
       ensureLan(),
     ]);
     await together(MACHINES.map(async (machine) => bring(machine, onProgress)));

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { KubeConfig } from "@kubernetes/client-node";
 import { withCniAddresses } from "./cni-addresses.ts";
 import { cidrRange } from "./ipv4-ranges.ts";
-import { ResourceMirror } from "./resource-mirror.ts";
+import { ResourceMirror } from "../cluster/resource-mirror.ts";
 import { TABLE, rulesetFor } from "./ruleset.ts";
 import type { Namespace, NetworkPolicy, Pod } from "./ruleset.ts";
 

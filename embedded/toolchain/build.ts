@@ -1,9 +1,10 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
@@ -94,8 +95,9 @@ async function build(tool: Tool, compiled: (packages: number) => void): Promise<
   await mkdir(dirname(target), { recursive: true });
   await mkdir(dirname(logFile), { recursive: true });
   const unfinished = `${target}.unfinished`;
+  const flags = [...buildFlags(tool, version), ...(await mendedModule(tool))];
   const exitCode = await go(
-    ["build", "-v", "-trimpath", ...buildFlags(tool, version), "-o", unfinished, tool.command],
+    ["build", "-v", "-trimpath", ...flags, "-o", unfinished, tool.command],
     join(import.meta.dirname, tool.module),
     logFile,
     compiled,
@@ -109,6 +111,27 @@ async function build(tool: Tool, compiled: (packages: number) => void): Promise<
   }
   await rename(unfinished, target);
   await writeFile(keyFile(tool), key);
+}
+
+/** Has Go build the tool from a copy of the module, with the tool's own file in it. */
+async function mendedModule({ binary, module, instead }: Tool): Promise<string[]> {
+  if (instead === undefined) return [];
+  const folder = join(import.meta.dirname, module);
+  const { stdout } = await promisify(execFile)("go", ["mod", "download", "-json", instead.module], {
+    cwd: folder,
+    env: goEnvironment(),
+  });
+  const { Dir: source } = JSON.parse(stdout) as { Dir: string };
+  const copy = join(WORKSHOP, `${binary}-module`);
+  await rm(copy, { recursive: true, force: true });
+  await cp(source, copy, { recursive: true });
+  await cp(join(folder, instead.by), join(copy, instead.file));
+  const modFile = join(WORKSHOP, `${binary}.mod`);
+  await cp(join(folder, "go.sum"), join(WORKSHOP, `${binary}.sum`));
+  // A relative path, since it becomes part of the binary.
+  const replace = `replace ${instead.module} => ${relative(folder, copy)}\n`;
+  await writeFile(modFile, `${await readFile(join(folder, "go.mod"), "utf8")}\n${replace}`);
+  return ["-modfile", modFile];
 }
 
 /** Runs Go and counts the packages it names on standard error, one a line, as it compiles them. */
@@ -150,10 +173,12 @@ function buildFlags(tool: Tool, version: string): string[] {
 /** The tool's version and the key of its build: all that decides what comes out. */
 async function pin(tool: Tool): Promise<{ version: string; key: string }> {
   const folder = join(import.meta.dirname, tool.module);
-  const [goMod, goSum] = await Promise.all([
-    readFile(join(folder, "go.mod"), "utf8"),
-    readFile(join(folder, "go.sum"), "utf8"),
-  ]);
+  const [goMod, goSum, ...instead] = await Promise.all(
+    ["go.mod", "go.sum", ...(tool.instead === undefined ? [] : [tool.instead.by])].map((file) =>
+      readFile(join(folder, file), "utf8"),
+    ),
+  );
+  if (goMod === undefined) throw new Error(`${tool.module} must have a go.mod`);
   const version = goMod
     .split("\n")
     .map((line) => line.trim().split(" "))
@@ -162,7 +187,7 @@ async function pin(tool: Tool): Promise<{ version: string; key: string }> {
     throw new Error(`${tool.module}/go.mod must require ${tool.versionOf}`);
   }
   const key = createHash("sha256")
-    .update(JSON.stringify([goMod, goSum, tool, buildFlags(tool, version)]))
+    .update(JSON.stringify([goMod, goSum, ...instead, tool, buildFlags(tool, version)]))
     .digest("hex");
   return { version, key };
 }

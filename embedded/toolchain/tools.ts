@@ -12,6 +12,17 @@ export interface Tool {
   /** Module path whose version in go.mod is the tool's version. */
   readonly versionOf: string;
   readonly tags?: readonly string[];
+  /**
+   * A file of a module that is built from another in its place, for what the platform never uses and a build spends
+   * minutes on. The module itself stays as its sum says.
+   */
+  readonly instead?: {
+    readonly module: string;
+    /** The file's path in the module. */
+    readonly file: string;
+    /** The file to take, beside the go.mod. */
+    readonly by: string;
+  };
   /** Linker settings `-X`, by variable; `{version}` stands for the tool's version. */
   readonly variables?: { readonly [variable: string]: string };
 }
@@ -62,6 +73,11 @@ export const TOOLS: readonly Tool[] = [
     module: "traefik",
     command: "github.com/traefik/traefik/v3/cmd/traefik",
     versionOf: "github.com/traefik/traefik/v3",
+    instead: {
+      module: "github.com/go-acme/lego/v4",
+      file: "providers/dns/zz_gen_dns_providers.go",
+      by: "dns_providers.go",
+    },
     variables: { "github.com/traefik/traefik/v3/pkg/version.Version": "{version}" },
   },
   {
@@ -77,12 +93,11 @@ export const TOOLS: readonly Tool[] = [
     module: "coredns",
     command: "github.com/coredns/coredns",
     versionOf: "github.com/coredns/coredns",
-  },
-  {
-    binary: "local-path-provisioner",
-    module: "local-path-provisioner",
-    command: "github.com/rancher/local-path-provisioner",
-    versionOf: "github.com/rancher/local-path-provisioner",
+    instead: {
+      module: "github.com/coredns/coredns",
+      file: "core/plugin/zplugin.go",
+      by: "plugins.go",
+    },
   },
   containerd("containerd"),
   containerd("containerd-shim-runc-v2"),

@@ -22,6 +22,7 @@ import pluginProto from "@pulumi/pulumi/proto/plugin_pb.js";
 import { folderWith, installedVersion, lockedPackages, requiredPackages } from "./node-packages.ts";
 import { PolicyProxy } from "./policy-proxy.ts";
 import { endWithEngine } from "../end-with-engine.ts";
+import type { AheadRun } from "./ahead.ts";
 
 /** The official host whose answers these are; it carries the version of the SDK in node_modules. */
 const HOST_VERSION = "v3.259.0";
@@ -107,11 +108,15 @@ function locate(module: string, directory: string): string {
   }
 }
 
+/** A script beside this one: bundled where this one is, else as it was written. */
+function beside(name: string): string {
+  const built = join(import.meta.dirname, `${name}.mjs`);
+  return existsSync(built) ? built : join(import.meta.dirname, `${name}.ts`);
+}
+
 /** What every child of this host is started with before the SDK's entry point. */
 function nodeArguments(given: readonly string[]): string[] {
-  const built = join(import.meta.dirname, "quick-start.mjs");
-  const quickStart = existsSync(built) ? built : join(import.meta.dirname, "quick-start.ts");
-  return [...given, "--import", pathToFileURL(quickStart).href];
+  return [...given, "--import", pathToFileURL(beside("quick-start")).href];
 }
 
 /** Config keys as programs have always been given them: `namespace:config:name`. */
@@ -140,6 +145,42 @@ function start(
   return child;
 }
 
+/** The flags of a run as its entry point puts them into the environment, where the SDK looks for them. */
+function inEnvironment(flags: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(flags)
+      .filter(([, value]) => value !== "")
+      .map(([flag, value]) => [`PULUMI_NODEJS_${flag.toUpperCase().replace("-", "_")}`, value]),
+  );
+}
+
+/** A program's process that waits for its turn, and what it was started for. */
+interface Ahead {
+  readonly child: ChildProcess;
+  readonly directory: string;
+  readonly nodeArguments: readonly string[];
+}
+
+/**
+ * Starts a process that loads what the program will ask for; see `ahead.ts`. Not where calls are traced: tracing must
+ * be there before anything else is loaded.
+ */
+function startAhead(info: message.ProgramInfo, packages: readonly string[]): Ahead | undefined {
+  if (process.env["TRACEPARENT"] !== undefined) return undefined;
+  const directory = info.getProgramDirectory();
+  const { nodeArguments: given } = options(info);
+  const child = spawn(
+    process.execPath,
+    [...nodeArguments(given), beside("ahead"), directory, "@pulumi/pulumi", ...packages],
+    { stdio: ["ignore", "pipe", "pipe", "ipc"] },
+  );
+  children.add(child);
+  const forget = (): void => void children.delete(child);
+  child.once("close", forget);
+  child.once("error", forget);
+  return { child, directory, nodeArguments: given };
+}
+
 /** A child's end: its exit code, -1 when a signal ended it. Rejects when it could not be started. */
 async function ended(child: ChildProcess): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -157,6 +198,7 @@ function interrupt(child: ChildProcess): void {
 class LanguageHost {
   #engineAddress: string;
   readonly #cancelled = new AbortController();
+  #ahead: Ahead | undefined;
 
   constructor(engineAddress: string) {
     this.#engineAddress = engineAddress;
@@ -191,7 +233,13 @@ class LanguageHost {
     request: message.GetRequiredPackagesRequest,
   ): message.GetRequiredPackagesResponse {
     const answer = new languageProto.GetRequiredPackagesResponse();
-    for (const found of requiredPackages(programInfo(request).getProgramDirectory())) {
+    const info = programInfo(request);
+    const required = requiredPackages(info.getProgramDirectory());
+    this.#ahead ??= startAhead(
+      info,
+      required.map((found) => found.npmName),
+    );
+    for (const found of required) {
       const dependency = new pluginProto.PackageDependency();
       dependency.setName(found.name);
       dependency.setKind(found.kind);
@@ -234,34 +282,31 @@ class LanguageHost {
         project: request.getProject(),
         "root-directory": info.getRootDirectory(),
         stack: request.getStack(),
-        pwd: directory,
+        parallel: String(request.getParallel()),
+        "dry-run": request.getDryrun() ? "true" : "",
       };
-      child = start(
-        [
-          ...nodeArguments(given),
-          locate(
-            process.env["PULUMI_LANGUAGE_NODEJS_RUN_PATH"] ?? "@pulumi/pulumi/cmd/run",
-            directory,
-          ),
-          ...Object.entries(flags).flatMap(([flag, value]) =>
-            value === "" ? [] : [`--${flag}`, value],
-          ),
-          ...(request.getDryrun() ? ["--dry-run"] : []),
-          "--parallel",
-          String(request.getParallel()),
-          info.getEntryPoint(),
-          ...request.getArgsList(),
-        ],
-        {
-          env: {
-            ...process.env,
-            PULUMI_CONFIG: configuration(request.getConfigMap().toArray()),
-            PULUMI_CONFIG_SECRET_KEYS: JSON.stringify(request.getConfigsecretkeysList()),
-            ...(typescript ? { PULUMI_NODEJS_TYPESCRIPT: "true" } : {}),
-            ...(tsconfig === "" ? {} : { PULUMI_NODEJS_TSCONFIG_PATH: tsconfig }),
-          },
-        },
-      );
+      const argv = [
+        locate(
+          process.env["PULUMI_LANGUAGE_NODEJS_RUN_PATH"] ?? "@pulumi/pulumi/cmd/run",
+          directory,
+        ),
+        ...Object.entries(flags).flatMap(([flag, value]) =>
+          value === "" ? [] : [`--${flag}=${value}`],
+        ),
+        `--pwd=${directory}`,
+        info.getEntryPoint(),
+        ...request.getArgsList(),
+      ];
+      const env = {
+        ...process.env,
+        PULUMI_CONFIG: configuration(request.getConfigMap().toArray()),
+        PULUMI_CONFIG_SECRET_KEYS: JSON.stringify(request.getConfigsecretkeysList()),
+        ...(typescript ? { PULUMI_NODEJS_TYPESCRIPT: "true" } : {}),
+        ...(tsconfig === "" ? {} : { PULUMI_NODEJS_TSCONFIG_PATH: tsconfig }),
+      };
+      child =
+        this.#takeAhead(directory, given, { argv, env: { ...env, ...inEnvironment(flags) } }) ??
+        start([...nodeArguments(given), ...argv], { env });
     } catch (error) {
       answer.setError((error as Error).message);
       return answer;
@@ -284,6 +329,20 @@ class LanguageHost {
       stop.removeEventListener("abort", onStop);
     }
     return answer;
+  }
+
+  /** Hands the run to the process that was started ahead for it; undefined where there is none that can take it. */
+  #takeAhead(
+    directory: string,
+    nodeArguments: readonly string[],
+    run: AheadRun,
+  ): ChildProcess | undefined {
+    const ahead = this.#ahead;
+    if (ahead?.directory !== directory || !ahead.child.connected) return undefined;
+    if (String(ahead.nodeArguments) !== String(nodeArguments)) return undefined;
+    this.#ahead = undefined;
+    ahead.child.send(run);
+    return ahead.child;
   }
 
   /** Runs a policy pack, or a plugin written in TypeScript, for as long as the engine listens to it. */

@@ -5,6 +5,8 @@ import { dirname, join } from "node:path";
 /** A package that needs a provider plugin. */
 export interface RequiredPackage {
   readonly name: string;
+  /** The package's name as a program imports it. */
+  readonly npmName: string;
   readonly kind: "resource";
   /** With a leading v. */
   readonly version: string;
@@ -42,6 +44,7 @@ export function requiredPackages(programDirectory: string): RequiredPackage[] {
     if (name === undefined || version === undefined) continue;
     found.set(name, {
       name,
+      npmName: dependency,
       kind: "resource",
       version: `v${version.replace(/^v/, "")}`,
       server: manifest.pulumi.server ?? "",

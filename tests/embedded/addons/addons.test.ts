@@ -92,23 +92,16 @@ describe("applyAddons", () => {
     expect(paths.sort()).toEqual(
       [
         `${SYSTEM}/serviceaccounts/coredns`,
-        `${SYSTEM}/serviceaccounts/local-path-provisioner-service-account`,
         `${SYSTEM}/serviceaccounts/traefik`,
         `${SYSTEM}/configmaps/coredns`,
-        `${SYSTEM}/configmaps/local-path-config`,
         `${SYSTEM}/services/kube-dns`,
         `${SYSTEM}/services/traefik`,
         `${DEPLOYMENTS}/coredns`,
-        `${DEPLOYMENTS}/local-path-provisioner`,
         `${DEPLOYMENTS}/traefik`,
-        `${RBAC}/clusterroles/local-path-provisioner-role`,
         `${RBAC}/clusterroles/system:coredns`,
         `${RBAC}/clusterroles/traefik-kube-system`,
-        `${RBAC}/clusterrolebindings/local-path-provisioner-bind`,
         `${RBAC}/clusterrolebindings/system:coredns`,
         `${RBAC}/clusterrolebindings/traefik-kube-system`,
-        `${RBAC}/namespaces/kube-system/roles/local-path-provisioner-role`,
-        `${RBAC}/namespaces/kube-system/rolebindings/local-path-provisioner-bind`,
         "/apis/networking.k8s.io/v1/ingressclasses/traefik",
         "/apis/storage.k8s.io/v1/storageclasses/local-path",
       ].sort(),
@@ -154,7 +147,7 @@ describe("applyAddons", () => {
   });
 
   it("runs images by digest only, none of them pulled from anywhere", async () => {
-    for (const name of ["coredns", "traefik", "local-path-provisioner"]) {
+    for (const name of ["coredns", "traefik"]) {
       const { containers } = (await podSpec(name)) as {
         containers: { image: string; imagePullPolicy: string }[];
       };
@@ -196,7 +189,6 @@ describe("applyAddons", () => {
         );
     };
     expect(await judged("coredns")).toBe("restricted");
-    expect(await judged("local-path-provisioner")).toBe("restricted");
     expect(await judged("traefik")).toBe(
       'pods "traefik" is forbidden: violates PodSecurity "restricted:latest": ' +
         'hostPort (container "traefik" uses hostPorts 443, 80)',

@@ -7,31 +7,40 @@ import { writeSettings } from "../machines/settings-file.ts";
 
 /** Programs that machines run and that are made from this checkout's sources. */
 const PROGRAMS = join(CACHE, "programs");
-/** The enforcer, on the host. */
-export const ENFORCER_FILE = join(PROGRAMS, "network-policy.mjs");
-const SOURCES = join(CHECKOUT, "embedded", "network-policy");
+const EMBEDDED = join(CHECKOUT, "embedded");
+/** What both programs use beside their own folder and the libraries. */
+const SHARED = ["addons/cluster-api.ts", "cluster/resource-mirror.ts", "platform-error.ts"];
+
+/** What stands in for a part of K3s that cannot be had here; each has a folder of its name with a `main.ts`. */
+export const STAND_INS = ["network-policy", "volumes"] as const;
+
+/** A stand-in's program, on the host. */
+export function standInFile(name: (typeof STAND_INS)[number]): string {
+  return join(PROGRAMS, `${name}.mjs`);
+}
 
 /**
- * Makes the network policy enforcer one file, beside the Node that runs it.
+ * Makes each stand-in one file, beside the Node that runs it.
  *
  * A machine then needs neither the sources nor `node_modules`, which a later `npm ci` would pull
  * away under a running one; and one file loads in a third of the time.
  */
-export async function ensurePolicyEnforcer(): Promise<void> {
+export async function ensureStandIns(): Promise<void> {
   await mkdir(PROGRAMS, { recursive: true });
-  await ensureNode();
-  const fingerprint = await sourcesFingerprint();
-  const note = join(PROGRAMS, "network-policy.txt");
-  if (
-    existsSync(ENFORCER_FILE) &&
-    existsSync(note) &&
-    (await readFile(note, "utf8")) === fingerprint
-  )
+  await Promise.all([ensureNode(), ...STAND_INS.map(ensureStandIn)]);
+}
+
+async function ensureStandIn(name: (typeof STAND_INS)[number]): Promise<void> {
+  const file = standInFile(name);
+  const fingerprint = await sourcesFingerprint(name);
+  const note = join(PROGRAMS, `${name}.txt`);
+  if (existsSync(file) && existsSync(note) && (await readFile(note, "utf8")) === fingerprint) {
     return;
+  }
   const { build } = await import("esbuild");
-  const fresh = `${ENFORCER_FILE}.new`;
+  const fresh = `${file}.new`;
   await build({
-    entryPoints: [join(SOURCES, "main.ts")],
+    entryPoints: [join(EMBEDDED, name, "main.ts")],
     outfile: fresh,
     bundle: true,
     platform: "node",
@@ -43,7 +52,7 @@ export async function ensurePolicyEnforcer(): Promise<void> {
     },
     logLevel: "silent",
   });
-  await rename(fresh, ENFORCER_FILE);
+  await rename(fresh, file);
   await writeSettings(note, fingerprint);
 }
 
@@ -62,9 +71,11 @@ async function ensureNode(): Promise<void> {
   await rename(fresh, target);
 }
 
-async function sourcesFingerprint(): Promise<string> {
+async function sourcesFingerprint(name: string): Promise<string> {
   const hash = createHash("sha256").update(await readFile(join(CHECKOUT, "package-lock.json")));
-  const names = (await readdir(SOURCES)).filter((name) => name.endsWith(".ts")).sort();
-  for (const name of names) hash.update(name).update(await readFile(join(SOURCES, name)));
+  const own = (await readdir(join(EMBEDDED, name))).filter((file) => file.endsWith(".ts")).sort();
+  for (const file of [...own.map((file) => join(name, file)), ...SHARED]) {
+    hash.update(file).update(await readFile(join(EMBEDDED, file)));
+  }
   return hash.digest("hex");
 }

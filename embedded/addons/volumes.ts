@@ -1,0 +1,19 @@
+import { PROVISIONER, VOLUME_CLASS } from "../volumes/volumes.ts";
+import type { KubernetesObject } from "./cluster-api.ts";
+
+/** The class of volumes out of folders of the node; embedded/volumes makes them. A claim is bound at once. */
+export function volumeClass(): KubernetesObject[] {
+  return [
+    {
+      apiVersion: "storage.k8s.io/v1",
+      kind: "StorageClass",
+      metadata: {
+        name: VOLUME_CLASS,
+        annotations: { "storageclass.kubernetes.io/is-default-class": "true" },
+      },
+      provisioner: PROVISIONER,
+      reclaimPolicy: "Delete",
+      volumeBindingMode: "Immediate",
+    },
+  ];
+}
