@@ -38,6 +38,8 @@ export interface TenantAppArgs {
   readonly suspended: boolean;
   /** Whether the volume refuses to be deleted. */
   readonly protectData: boolean;
+  /** What must stand before a pod starts. */
+  readonly beforePods: readonly pulumi.Resource[];
 }
 
 /**
@@ -53,6 +55,9 @@ export class TenantApp extends pulumi.ComponentResource {
   constructor(name: string, args: TenantAppArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:tenant:TenantApp", name, {}, opts);
     const placed = { parent: this, dependsOn: [args.namespace], deletedWith: args.namespace };
+    // Deleted by themselves, unlike what lies beside them: the pods end before their database goes, and a namespace
+    // with pods or volumes left in it looks again only after the longest time that they may take.
+    const ended = { parent: this, dependsOn: [args.namespace] };
     const selector = { "app.kubernetes.io/name": "tenant-app", [COMPONENT_LABEL]: "app" };
     const labels = { ...args.labels, ...selector };
     const metadata = (
@@ -83,7 +88,7 @@ export class TenantApp extends pulumi.ComponentResource {
         },
       },
       {
-        ...placed,
+        ...ended,
         // A volume keeps the size it was made with: it cannot shrink, and not every class can grow.
         ignoreChanges: ["spec.resources"],
         // The tenant's files: only an operation that says so may delete them.
@@ -104,8 +109,8 @@ export class TenantApp extends pulumi.ComponentResource {
         },
       },
       {
-        ...placed,
-        dependsOn: [args.namespace, account, files],
+        ...ended,
+        dependsOn: [args.namespace, account, files, ...args.beforePods],
         // Longer than progressDeadlineSeconds: Kubernetes says first what keeps the pods from being ready.
         customTimeouts: { create: "3m", update: "3m" },
       },

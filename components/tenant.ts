@@ -138,8 +138,9 @@ export class Tenant extends pulumi.ComponentResource {
         },
         suspended: settings.suspended,
         protectData: args.protectData,
+        beforePods: [...bounds, network, key, ...database.beforeApp],
       },
-      { ...child, dependsOn: [...bounds, network, key, ...database.beforeApp] },
+      child,
     );
     new TenantIngress(
       `${name}-ingress`,

@@ -42,8 +42,9 @@ export async function deployTenant(
   const databaseCaCertificate = secrets
     .readPublic(location.postgres.caFile, `${setting}.postgres.caFile`)
     .toString("utf8");
-  await refuseMove(settings);
+  // Before the wait, so that the engine starts their plugins meanwhile; a provider makes nothing by itself.
   const providers = machineProviders(locationName, setting, location, secrets);
+  await refuseMove(settings);
 
   const tenant = new Tenant(
     settings.name,

@@ -1,11 +1,12 @@
 /**
- * A program's process before its turn: loads the SDKs that the program will ask for, then waits to be told what to
- * run. The engine starts policy packs first and the program only then; loading meanwhile saves the program's start.
+ * A program's process before its turn: loads the packages that the program will ask for, then waits to be told what
+ * to run. The engine starts policy packs first and the program only then; loading meanwhile saves the program's start.
  *
- * Arguments: the program's folder, then the modules to load. What is sent by message is an `AheadRun`.
+ * Arguments: the program's folder, then the packages. What is sent by message is an `AheadRun`.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 
 /** What a process that was started ahead is to become. */
 export interface AheadRun {
@@ -19,8 +20,9 @@ interface SdkState {
   readonly getGlobalStore: () => { settings: unknown; config: unknown };
 }
 
-const [, , directory = "", ...modules] = process.argv;
-const load = createRequire(join(directory, "package.json"));
+const [, , directory = "", ...packages] = process.argv;
+const manifest = join(directory, "package.json");
+const load = createRequire(manifest);
 
 process.once("message", ({ argv, env }: AheadRun) => {
   process.disconnect();
@@ -36,4 +38,7 @@ process.once("message", ({ argv, env }: AheadRun) => {
   load(argv[0] ?? "");
 });
 
-for (const module of modules) load(module);
+for (const name of packages) {
+  // As the program will import it. One that cannot be loaded is the program's to complain about.
+  await import(import.meta.resolve(name, pathToFileURL(manifest))).catch(() => undefined);
+}

@@ -19,7 +19,13 @@ import languageService from "@pulumi/pulumi/proto/language_grpc_pb.js";
 import languageProto from "@pulumi/pulumi/proto/language_pb.js";
 import type * as message from "@pulumi/pulumi/proto/language_pb.js";
 import pluginProto from "@pulumi/pulumi/proto/plugin_pb.js";
-import { folderWith, installedVersion, lockedPackages, requiredPackages } from "./node-packages.ts";
+import {
+  runtimeDependencies,
+  folderWith,
+  installedVersion,
+  lockedPackages,
+  requiredPackages,
+} from "./node-packages.ts";
 import { PolicyProxy } from "./policy-proxy.ts";
 import { endWithEngine } from "../end-with-engine.ts";
 import type { AheadRun } from "./ahead.ts";
@@ -165,13 +171,21 @@ interface Ahead {
  * Starts a process that loads what the program will ask for; see `ahead.ts`. Not where calls are traced: tracing must
  * be there before anything else is loaded.
  */
-function startAhead(info: message.ProgramInfo, packages: readonly string[]): Ahead | undefined {
+function startAhead(info: message.ProgramInfo): Ahead | undefined {
   if (process.env["TRACEPARENT"] !== undefined) return undefined;
   const directory = info.getProgramDirectory();
   const { nodeArguments: given } = options(info);
+  // What a program depends on is what it imports, but for the SDK that policy packs are written with.
+  const packages = runtimeDependencies(directory).filter((name) => name !== "@pulumi/policy");
   const child = spawn(
     process.execPath,
-    [...nodeArguments(given), beside("ahead"), directory, "@pulumi/pulumi", ...packages],
+    [
+      ...nodeArguments(given),
+      "--experimental-import-meta-resolve",
+      beside("ahead"),
+      directory,
+      ...packages,
+    ],
     { stdio: ["ignore", "pipe", "pipe", "ipc"] },
   );
   children.add(child);
@@ -234,12 +248,8 @@ class LanguageHost {
   ): message.GetRequiredPackagesResponse {
     const answer = new languageProto.GetRequiredPackagesResponse();
     const info = programInfo(request);
-    const required = requiredPackages(info.getProgramDirectory());
-    this.#ahead ??= startAhead(
-      info,
-      required.map((found) => found.npmName),
-    );
-    for (const found of required) {
+    this.#ahead ??= startAhead(info);
+    for (const found of requiredPackages(info.getProgramDirectory())) {
       const dependency = new pluginProto.PackageDependency();
       dependency.setName(found.name);
       dependency.setKind(found.kind);

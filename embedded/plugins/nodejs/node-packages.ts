@@ -5,8 +5,6 @@ import { dirname, join } from "node:path";
 /** A package that needs a provider plugin. */
 export interface RequiredPackage {
   readonly name: string;
-  /** The package's name as a program imports it. */
-  readonly npmName: string;
   readonly kind: "resource";
   /** With a leading v. */
   readonly version: string;
@@ -44,7 +42,6 @@ export function requiredPackages(programDirectory: string): RequiredPackage[] {
     if (name === undefined || version === undefined) continue;
     found.set(name, {
       name,
-      npmName: dependency,
       kind: "resource",
       version: `v${version.replace(/^v/, "")}`,
       server: manifest.pulumi.server ?? "",
@@ -87,17 +84,24 @@ export function lockedPackages(
     .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
+/** The packages that a program needs to run, by the `dependencies` of its package.json. */
+export function runtimeDependencies(programDirectory: string): string[] {
+  return Object.keys(manifestOf(programDirectory)?.dependencies ?? {});
+}
+
 function directDependencies(programDirectory: string): string[] {
-  const directory = folderWith(programDirectory, "package.json");
-  const manifest =
-    directory === undefined
-      ? undefined
-      : (readJson(join(directory, "package.json")) as Manifest | undefined);
+  const manifest = manifestOf(programDirectory);
   return Object.keys({
     ...manifest?.dependencies,
     ...manifest?.devDependencies,
     ...manifest?.optionalDependencies,
   });
+}
+
+function manifestOf(programDirectory: string): Manifest | undefined {
+  const directory = folderWith(programDirectory, "package.json");
+  if (directory === undefined) return undefined;
+  return readJson(join(directory, "package.json")) as Manifest | undefined;
 }
 
 /** Looks as Node does: in every node_modules from the folder upwards. */

@@ -2,7 +2,11 @@
  * Loaded before a program and before a policy pack (`node --import`): leaves out what they load and never use.
  *
  * - `@pulumi/pulumi` loads npm's dependency resolver (`@npmcli/arborist`, 180 ms) and the TypeScript compiler
- *   (90 ms) for function serialization; here each is loaded when it is first used.
+ *   (90 ms) for function serialization, and the Automation API (60 ms); here each is loaded when it is first used.
+ * - for the same serialization every program is put under the debugger before it runs (50 ms); here only once one
+ *   asks for it.
+ * - the SDK writes a stack trace onto every promise (60 ms for a tenant), to name one that is never settled; here
+ *   only where `PULUMI_DEBUG_PROMISE_LEAKS` asks for such reports.
  * - `run-policy-pack` puts ts-node and the TypeScript compiler before every pack. A pack whose runtime options say
  *   `typescript: false` is started without: Node strips its types.
  * - the SDK maps every stack trace through source maps, and takes one for each resource and promise (600 ms for a
@@ -28,6 +32,8 @@ const CACHE_WRITES_MS = [1_000, 5_000];
 const pulumiModule = (...path: readonly string[]): string =>
   ["", "@pulumi", "pulumi", ...path].join(sep);
 const SDK = pulumiModule("");
+const RUN = pulumiModule("cmd", "run", "index.js");
+const INDEX = pulumiModule("index.js");
 const CODE_PATHS = pulumiModule("runtime", "closure", "codePaths.js");
 const TYPESCRIPT_USERS = [
   pulumiModule("tsutils.js"),
@@ -46,6 +52,11 @@ loader._load = function (request, parent, isMain) {
     return whenUsed(whole);
   }
   if (request === "source-map-support/register") return {};
+  if (request === "./automation" && from.endsWith(INDEX)) return whenUsed(whole);
+  if (request.endsWith("/closure/v8Hooks") && from.endsWith(RUN)) {
+    return { isInitializedAsync: () => Promise.resolve() };
+  }
+  if (request.endsWith("/debuggable") && from.includes(SDK)) return withoutTraces(whole());
   if (request.endsWith("/typescript-shim") && from.includes(SDK)) return whenUsed(whole);
   if (packWithoutTypeScript && TYPESCRIPT_USERS.some((user) => from.endsWith(user))) {
     if (request === "typescript") return { version: "5.0.0" };
@@ -53,6 +64,30 @@ loader._load = function (request, parent, isMain) {
   }
   return whole();
 };
+
+interface Debuggable {
+  debuggablePromise: ((promise: unknown, context: unknown) => unknown) & { quick?: true };
+}
+
+/** The SDK's module, whose promises then carry no stack trace. */
+function withoutTraces(exports: unknown): unknown {
+  const module = exports as Debuggable;
+  const { debuggablePromise } = module;
+  if (debuggablePromise.quick === true || process.env["PULUMI_DEBUG_PROMISE_LEAKS"]) return module;
+  module.debuggablePromise = Object.assign(
+    (promise: unknown, context: unknown): unknown => {
+      const { stackTraceLimit } = Error;
+      Error.stackTraceLimit = 0;
+      try {
+        return debuggablePromise(promise, context);
+      } finally {
+        Error.stackTraceLimit = stackTraceLimit;
+      }
+    },
+    { quick: true } as const,
+  );
+  return module;
+}
 
 /** Stands for a module's exports and loads the module when one of them is asked for. */
 function whenUsed(exports: () => unknown): unknown {
