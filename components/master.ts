@@ -44,7 +44,12 @@ const CONTROL_PLANE_CONNECTIONS = 40;
  */
 export class Master extends pulumi.ComponentResource {
   constructor(name: string, args: MasterArgs, opts?: pulumi.ComponentResourceOptions) {
-    super("fluxbilling:fleet:Master", name, { zone: args.zone, country: args.country }, opts);
+    super(
+      "fluxbilling:fleet:Master",
+      name,
+      { zone: args.zone, country: args.country, protectData: args.protectData },
+      opts,
+    );
     const child = { parent: this };
     const labels = { [LOCATION_LABEL]: "master", [ZONE_LABEL]: args.zone };
     new ClusterEdge(

@@ -63,7 +63,15 @@ export class TenantBackup extends pulumi.ComponentResource {
   public readonly schedule: string;
 
   constructor(name: string, args: TenantBackupArgs, opts?: pulumi.ComponentResourceOptions) {
-    super("fluxbilling:tenant:TenantBackup", name, {}, opts);
+    const forceCommand = receiveCommand(args.store.path, args.tenant);
+    const sourceAddresses = args.store.sourceAddresses.map((address) => `${address}/32`);
+    // What the certificate will say, plain: it is itself known only once its key is made.
+    super(
+      "fluxbilling:tenant:TenantBackup",
+      name,
+      { tenant: args.tenant, forceCommand, sourceAddresses },
+      opts,
+    );
     const placed = { parent: this, dependsOn: [args.namespace], deletedWith: args.namespace };
     const selector = { "app.kubernetes.io/name": "tenant-backup", [COMPONENT_LABEL]: "backup" };
     const labels = { ...args.labels, ...selector };
@@ -91,8 +99,8 @@ export class TenantBackup extends pulumi.ComponentResource {
             args.store.authority.certify({
               publicKey,
               principal: args.store.user,
-              forceCommand: receiveCommand(args.store.path, args.tenant),
-              sourceAddresses: args.store.sourceAddresses.map((address) => `${address}/32`),
+              forceCommand,
+              sourceAddresses,
               keyId: `backup-${args.tenant}`,
               serial: args.secretGeneration,
             }),

@@ -35,6 +35,8 @@ export interface TenantArgs {
   readonly tenantDomain: string;
   /** Images by digest. */
   readonly images: { readonly tenantApp: string; readonly backup: string };
+  /** Hosts of the registries that images may come from. */
+  readonly imageRegistries: readonly string[];
   /** Root of the tenant's keys, for the time of this run. */
   readonly rootKey: RootKey;
   /** Whether what holds the tenant's data refuses to be deleted. */
@@ -69,6 +71,8 @@ export class Tenant extends pulumi.ComponentResource {
         locationZone: args.locationZone,
         backupStore: args.storeName,
         backupStoreZone: args.storeZone,
+        imageRegistries: args.imageRegistries,
+        protectData: args.protectData,
         ...(settings.contractRef === undefined ? {} : { contractRef: settings.contractRef }),
       },
       opts,

@@ -1,6 +1,8 @@
-import { access, readFile } from "node:fs/promises";
+import { access, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { PACK_REPORT_VARIABLE, packShortfalls, type PackReport } from "../model/policy-pack.ts";
 import {
   createStack,
   projectName,
@@ -14,24 +16,34 @@ import { policyPack } from "./engine/policy-pack.ts";
 import { clearStaleLock, recoverStack } from "./engine/recovery.ts";
 import type { LocalStack } from "./local-fleet.ts";
 import { asOperator, type PlatformFacts } from "./machines/platform.ts";
+import { PlatformError } from "./platform-error.ts";
 
 /** What an `up` did, by the engine's own words: created, updated, replaced, deleted, unchanged. */
 export type ChangeCounts = { readonly [change: string]: number };
 
+/** How a run is watched and ended. */
+type RunOptions = Pick<PulumiOptions, "onLine" | "signal" | "env">;
+
 /**
- * Brings a stack to what its settings say, as CI does it: a preview with the policy pack, then the update.
+ * Brings a stack to what its settings say, as CI does it: a preview that the whole reviewed policy pack has judged, then
+ * the update, which the pack judges once more with what is known only then.
  *
  * A run that was killed earlier is settled first, so that nothing is made twice.
  *
- * @throws PlatformError with the engine's own words when the run fails
+ * @param packArguments how the pack is passed; only tests tamper with it
+ * @throws PlatformError with the engine's own words when the run fails; or when the pack was not the reviewed one, ran
+ * fewer rules or let violations pass: then nothing was changed
  */
 export async function deploy(
   stack: LocalStack,
   facts: PlatformFacts,
-  options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
+  options: RunOptions = {},
+  packArguments: readonly string[] = passPack(),
 ): Promise<ChangeCounts> {
+  const judged = await preview(stack, facts, options, packArguments);
+  if (judged.exitCode !== 0) throw pulumiFailure(stack.name, judged);
   const run = await runOnStack(
-    ["up", "--yes", "--policy-pack", policyPack()],
+    ["up", "--yes", "--skip-preview", ...packArguments],
     stack,
     facts,
     options,
@@ -40,13 +52,50 @@ export async function deploy(
   return changeCounts(run.stdout);
 }
 
-/** What an `up` would do; nothing is changed. */
+/**
+ * What an `up` would do, judged by the policy pack; nothing is changed.
+ *
+ * @throws PlatformError when the preview succeeded without the whole reviewed pack
+ */
 export async function preview(
   stack: LocalStack,
   facts: PlatformFacts,
-  options: Pick<PulumiOptions, "onLine" | "env"> = {},
+  options: RunOptions = {},
+  packArguments: readonly string[] = passPack(),
 ): Promise<PulumiRun> {
-  return runOnStack(["preview", "--policy-pack", policyPack()], stack, facts, options);
+  const folder = await mkdtemp(join(tmpdir(), "judged-"));
+  const reportFile = join(folder, "report.json");
+  try {
+    const run = await runOnStack(["preview", ...packArguments], stack, facts, {
+      ...options,
+      env: { ...options.env, [PACK_REPORT_VARIABLE]: reportFile },
+    });
+    if (run.exitCode === 0) assertWhollyJudged(stack.name, await readReport(reportFile));
+    return run;
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** How the reviewed pack is passed: whole, and with no configuration that could lower a rule. */
+function passPack(): readonly string[] {
+  return ["--policy-pack", policyPack()];
+}
+
+/** @throws PlatformError unless every rule of the reviewed pack has judged every resource and found nothing. */
+export function assertWhollyJudged(stackName: string, report: PackReport | undefined): void {
+  const shortfalls = packShortfalls(report);
+  if (shortfalls.length === 0) return;
+  throw new PlatformError(
+    `Stack "${stackName}": the reviewed policy pack must judge it whole: ${shortfalls.join("; ")}. ` +
+      "Restore policies/ from git and pass it without a configuration; nothing was changed.",
+  );
+}
+
+/** What the pack has written; undefined where it has written nothing that can be read. */
+async function readReport(file: string): Promise<PackReport | undefined> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  return text === undefined ? undefined : (JSON.parse(text) as PackReport);
 }
 
 /** Deletes everything that a stack holds, and the stack. */

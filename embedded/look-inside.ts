@@ -2,10 +2,11 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { settle } from "./deploy.ts";
+import { preview, settle } from "./deploy.ts";
 import { pulumiEnvironment } from "./engine/engine.ts";
 import { PULUMI_BIN } from "./engine/plugins.ts";
-import { localStackOf } from "./local-fleet.ts";
+import { policyPack } from "./engine/policy-pack.ts";
+import { type LocalStack, localStackOf } from "./local-fleet.ts";
 import {
   asOperator,
   type MachineFacts,
@@ -75,6 +76,7 @@ export async function pulumi(args: readonly string[]): Promise<number> {
       ? localStackOf(stackName)
       : undefined;
   if (stack !== undefined) await settle(stack, facts);
+  if (CHANGES.has(args[0] ?? "")) return judgedChange(args, stack, facts);
   return inOperator(
     facts,
     [
@@ -83,6 +85,46 @@ export async function pulumi(args: readonly string[]): Promise<number> {
       ...(stack === undefined ? [] : ["--config-file", stack.configFile]),
     ],
     { ...pulumiEnvironment(), ...stack?.environment },
+  );
+}
+
+/** Commands of Pulumi that bring a stack to what its program says. */
+const CHANGES = new Set(["up", "update", "preview", "pre"]);
+/** What would judge less than the reviewed pack does, or nothing. */
+const TAMPERING =
+  /^--(policy-pack|policy-pack-config|policy-pack-configs|skip-preview|target|exclude)(=|$)|^-t$/;
+
+/** A preview or an update by hand: refused unless the whole reviewed pack has judged the stack first. */
+async function judgedChange(
+  args: readonly string[],
+  stack: LocalStack | undefined,
+  facts: PlatformFacts,
+): Promise<number> {
+  const [command = "", ...rest] = args;
+  const tampering = rest.find((arg) => TAMPERING.test(arg));
+  if (stack === undefined || tampering !== undefined) {
+    throw new PlatformError(
+      `Command "pulumi ${command}": must name its stack by --stack and leave the policy pack and its resources as they are, ` +
+        `got ${tampering ?? "no --stack"}. Run npm run pulumi -- ${command} --stack <fleet>[.<tenant>].`,
+    );
+  }
+  // Without a yes Pulumi shows its own preview again and asks.
+  const isAgreed = rest.some((arg) => arg === "--yes" || arg === "-y");
+  const isPreview = command === "preview" || command === "pre";
+  const judged = await preview(stack, facts, {
+    onLine: (line) => void process.stdout.write(`${line}\n`),
+  });
+  if (isPreview || judged.exitCode !== 0) return judged.exitCode;
+  return inOperator(
+    facts,
+    [
+      join(PULUMI_BIN, "pulumi"),
+      ...args,
+      ...(isAgreed ? ["--skip-preview"] : []),
+      ...["--policy-pack", policyPack()],
+      ...["--config-file", stack.configFile],
+    ],
+    { ...pulumiEnvironment(), ...stack.environment },
   );
 }
 

@@ -6,10 +6,17 @@ export interface ObjectMetadata {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** One line of a selector's `matchExpressions`. */
+export interface Expression {
+  readonly key?: string;
+  readonly operator?: string;
+  readonly values?: readonly string[];
+}
+
 /** A label selector. */
 export interface Selector {
   readonly matchLabels?: Readonly<Record<string, string>>;
-  readonly matchExpressions?: readonly unknown[];
+  readonly matchExpressions?: readonly Expression[];
 }
 
 /** One side of an allowed flow. */
@@ -19,14 +26,24 @@ export interface NetworkPeer {
   readonly podSelector?: Selector;
 }
 
+/** A port, or a range of ports, of an allowed flow. */
+export interface NetworkPort {
+  readonly protocol?: string;
+  readonly port?: number | string;
+  readonly endPort?: number;
+}
+
 /** A NetworkPolicy's `spec`. */
 export interface NetworkPolicySpec {
   readonly podSelector?: Selector;
   readonly policyTypes?: readonly string[];
-  readonly ingress?: readonly { readonly from?: readonly NetworkPeer[] }[];
+  readonly ingress?: readonly {
+    readonly from?: readonly NetworkPeer[];
+    readonly ports?: readonly NetworkPort[];
+  }[];
   readonly egress?: readonly {
     readonly to?: readonly NetworkPeer[];
-    readonly ports?: readonly unknown[];
+    readonly ports?: readonly NetworkPort[];
   }[];
 }
 
@@ -40,12 +57,23 @@ export interface Container {
     readonly valueFrom?: unknown;
   }[];
   readonly envFrom?: readonly unknown[];
+  readonly command?: readonly string[];
+  readonly args?: readonly string[];
+  readonly resources?: {
+    readonly requests?: Readonly<Record<string, string>>;
+    readonly limits?: Readonly<Record<string, string>>;
+  };
   readonly ports?: readonly { readonly hostPort?: number }[];
   readonly securityContext?: {
     readonly allowPrivilegeEscalation?: boolean;
     readonly privileged?: boolean;
     readonly readOnlyRootFilesystem?: boolean;
     readonly runAsNonRoot?: boolean;
+    readonly runAsUser?: number;
+    readonly procMount?: string;
+    readonly seccompProfile?: { readonly type?: string };
+    readonly seLinuxOptions?: unknown;
+    readonly windowsOptions?: { readonly hostProcess?: boolean };
     readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
   };
 }
@@ -58,7 +86,11 @@ export interface PodSpec {
   readonly hostIPC?: boolean;
   readonly securityContext?: {
     readonly runAsNonRoot?: boolean;
+    readonly runAsUser?: number;
     readonly seccompProfile?: { readonly type?: string };
+    readonly seLinuxOptions?: unknown;
+    readonly sysctls?: readonly { readonly name?: string }[];
+    readonly windowsOptions?: { readonly hostProcess?: boolean };
   };
   readonly containers?: readonly Container[];
   readonly initContainers?: readonly Container[];
@@ -82,10 +114,15 @@ export const RESTRICTED_VOLUMES = [
 const TEMPLATED =
   /^kubernetes:(apps\/[^:]+:(Deployment|StatefulSet|DaemonSet|ReplicaSet)|batch\/[^:]+:Job|core\/v1:ReplicationController)$/;
 
+interface Template {
+  readonly metadata?: ObjectMetadata;
+  readonly spec?: PodSpec;
+}
+
 interface Nested {
   readonly spec?: {
-    readonly template?: { readonly spec?: PodSpec };
-    readonly jobTemplate?: { readonly spec?: { readonly template?: { readonly spec?: PodSpec } } };
+    readonly template?: Template;
+    readonly jobTemplate?: { readonly spec?: { readonly template?: Template } };
   };
 }
 
@@ -105,6 +142,18 @@ export function podSpecOf(type: string, props: unknown): PodSpec | undefined {
     return spec as PodSpec | undefined;
   }
   return TEMPLATED.test(type) ? spec?.template?.spec : spec?.jobTemplate?.spec?.template?.spec;
+}
+
+/** The labels of the pods that a resource makes. */
+export function podLabelsOf(type: string, props: unknown): Readonly<Record<string, string>> {
+  const { spec } = props as Nested;
+  const metadata =
+    type === "kubernetes:core/v1:Pod"
+      ? metadataOf(props)
+      : TEMPLATED.test(type)
+        ? spec?.template?.metadata
+        : spec?.jobTemplate?.spec?.template?.metadata;
+  return metadata?.labels ?? {};
 }
 
 /** Every container of a pod, whatever its kind. */
@@ -130,6 +179,36 @@ export function selectsAll(selector: Selector | undefined): boolean {
   );
 }
 
+/** Whether a selector selects a pod by its labels. An expression that is not understood selects nothing. */
+export function selects(
+  selector: Selector | undefined,
+  labels: Readonly<Record<string, string>>,
+): boolean {
+  return (
+    Object.entries(selector?.matchLabels ?? {}).every(([key, value]) => labels[key] === value) &&
+    (selector?.matchExpressions ?? []).every((expression) => matches(expression, labels))
+  );
+}
+
+function matches(
+  { key = "", operator, values = [] }: Expression,
+  labels: Readonly<Record<string, string>>,
+): boolean {
+  const value = labels[key];
+  switch (operator) {
+    case "In":
+      return value !== undefined && values.includes(value);
+    case "NotIn":
+      return value === undefined || !values.includes(value);
+    case "Exists":
+      return value !== undefined;
+    case "DoesNotExist":
+      return value === undefined;
+    default:
+      return false;
+  }
+}
+
 /** Whether a namespace is a tenant's: by its label or by its name. */
 export function isTenantNamespace(
   metadata: ObjectMetadata,
@@ -142,4 +221,23 @@ export function isTenantNamespace(
 /** Whether a type is Traefik's, of a kind, in any version. */
 export function isTraefik(type: string, kind: string): boolean {
   return new RegExp(`^kubernetes:traefik\\.(io|containo\\.us)/[^:]+:${kind}$`).test(type);
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  m: 1e-3,
+  "": 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+/** The number that a quantity means: `20m` is 0.02, `1Gi` is 1073741824. `undefined` where it is none. */
+export function quantity(text: string): number | undefined {
+  const groups = /^(?<number>\d+(?:\.\d+)?)(?<unit>[a-zA-Z]*)$/.exec(text)?.groups;
+  const unit = UNITS[groups?.["unit"] ?? "none"];
+  return groups === undefined || unit === undefined ? undefined : Number(groups["number"]) * unit;
 }

@@ -68,6 +68,7 @@ export async function deployTenant(
       certificates: location.certificates,
       tenantDomain: fleet.tenantDomain,
       images: fleet.images,
+      imageRegistries: fleet.imageRegistries,
       rootKey,
       protectData: fleet.protectData,
     },

@@ -1,4 +1,3 @@
-import type { ResourceValidationPolicy } from "@pulumi/policy";
 import {
   ENTRYPOINTS_ANNOTATION,
   HEADERS_MIDDLEWARE,
@@ -6,8 +5,8 @@ import {
   MIDDLEWARES_ANNOTATION,
   TLS_ANNOTATION,
 } from "../../model/headers.ts";
-import { failClosed } from "../fail-closed.ts";
 import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+import { resourceRule } from "../rule.ts";
 
 interface IngressSpec {
   readonly defaultBackend?: unknown;
@@ -33,52 +32,66 @@ const OPTIONS_ANNOTATION = "traefik.ingress.kubernetes.io/router.tls.options";
  * its host off the floor.
  * Blind to: what the headers are, which another rule judges.
  */
-export const ingressSpeaksTlsOnly: ResourceValidationPolicy = {
-  name: "ingress-speaks-tls-only",
-  description:
-    "Every way in ends TLS by the default options for every host it serves and sends the security headers.",
-  enforcementLevel: "mandatory",
-  validateResource: failClosed((args, report) => {
-    const { namespace = "", annotations = {} } = metadataOf(args.props);
-    if (args.type === "kubernetes:networking.k8s.io/v1:Ingress") {
-      const spec = (args.props as { spec?: IngressSpec }).spec ?? {};
+export const ingressSpeaksTlsOnly = resourceRule(
+  {
+    name: "ingress-speaks-tls-only",
+    description:
+      "Every way in ends TLS by the default options for every host it serves and sends the security headers.",
+    group: "transport",
+    severity: "critical",
+    claims: ["F9", "F10", "P1"],
+    references: [
+      "PCI DSS 4.0.1 4.2.1",
+      "SOC 2 CC6.7",
+      "ISO 27001:2022 A.8.24",
+      "GDPR Art. 32(1)(a)",
+    ],
+    remediation:
+      "Serve the host on the entry point websecure with TLS, the default options and the security headers.",
+    judges: (type) =>
+      type === "kubernetes:networking.k8s.io/v1:Ingress" || isTraefik(type, "IngressRoute"),
+  },
+  (subject, report) => {
+    const { namespace = "", annotations = {} } = metadataOf(subject.props);
+    if (subject.type === "kubernetes:networking.k8s.io/v1:Ingress") {
+      const spec = (subject.props as { spec?: IngressSpec }).spec ?? {};
       if (annotations[ENTRYPOINTS_ANNOTATION] !== "websecure") {
         report(
-          `${args.name}: annotation ${ENTRYPOINTS_ANNOTATION} must be websecure, got ${annotations[ENTRYPOINTS_ANNOTATION] ?? "none"}.`,
+          `${subject.name}: annotation ${ENTRYPOINTS_ANNOTATION} must be websecure, got ${annotations[ENTRYPOINTS_ANNOTATION] ?? "none"}.`,
         );
       }
       if (annotations[TLS_ANNOTATION] !== "true") {
         report(
-          `${args.name}: annotation ${TLS_ANNOTATION} must be true, got ${annotations[TLS_ANNOTATION] ?? "none"}.`,
+          `${subject.name}: annotation ${TLS_ANNOTATION} must be true, got ${annotations[TLS_ANNOTATION] ?? "none"}.`,
         );
       }
       if (annotations[OPTIONS_ANNOTATION] !== undefined) {
         report(
-          `${args.name}: annotation ${OPTIONS_ANNOTATION} must not be set, got ${annotations[OPTIONS_ANNOTATION]}.`,
+          `${subject.name}: annotation ${OPTIONS_ANNOTATION} must not be set, got ${annotations[OPTIONS_ANNOTATION]}.`,
         );
       }
       const headers = middlewareReference(namespace, HEADERS_MIDDLEWARE);
       const middlewares = annotations[MIDDLEWARES_ANNOTATION] ?? "none";
       if (!middlewares.split(",").includes(headers)) {
         report(
-          `${args.name}: annotation ${MIDDLEWARES_ANNOTATION} must name ${headers}, got ${middlewares}.`,
+          `${subject.name}: annotation ${MIDDLEWARES_ANNOTATION} must name ${headers}, got ${middlewares}.`,
         );
       }
       const covered = (spec.tls ?? []).flatMap(({ hosts }) => [...(hosts ?? [])]);
       for (const { host } of spec.rules ?? []) {
         if (host === undefined || host === "" || host.includes("*")) {
-          report(`${args.name}: each rule must name one host, got ${host ?? "none"}.`);
+          report(`${subject.name}: each rule must name one host, got ${host ?? "none"}.`);
         } else if (!covered.includes(host)) {
           report(
-            `${args.name}: spec.tls must name host ${host}, got ${covered.join(", ") || "none"}.`,
+            `${subject.name}: spec.tls must name host ${host}, got ${covered.join(", ") || "none"}.`,
           );
         }
       }
       if (spec.defaultBackend !== undefined) {
-        report(`${args.name}: defaultBackend must not be set, got one.`);
+        report(`${subject.name}: defaultBackend must not be set, got one.`);
       }
-    } else if (isTraefik(args.type, "IngressRoute")) {
-      const spec = (args.props as { spec?: RouteSpec }).spec ?? {};
+    } else if (isTraefik(subject.type, "IngressRoute")) {
+      const spec = (subject.props as { spec?: RouteSpec }).spec ?? {};
       const used = (spec.routes ?? []).map(({ middlewares }) =>
         (middlewares ?? []).map(({ name }) => name ?? ""),
       );
@@ -87,21 +100,21 @@ export const ingressSpeaksTlsOnly: ResourceValidationPolicy = {
       }
       if ((spec.entryPoints ?? []).join(",") !== "websecure") {
         report(
-          `${args.name}: entryPoints must be websecure alone, got ${(spec.entryPoints ?? []).join(", ") || "none, which means all"}.`,
+          `${subject.name}: entryPoints must be websecure alone, got ${(spec.entryPoints ?? []).join(", ") || "none, which means all"}.`,
         );
       }
       if (spec.tls === undefined) {
-        report(`${args.name}: tls must be set, got none.`);
+        report(`${subject.name}: tls must be set, got none.`);
       } else if (spec.tls.options !== undefined) {
-        report(`${args.name}: tls.options must not be set, got some.`);
+        report(`${subject.name}: tls.options must not be set, got some.`);
       }
       for (const names of used) {
         if (!names.includes(HEADERS_MIDDLEWARE)) {
           report(
-            `${args.name}: each route must use middleware ${HEADERS_MIDDLEWARE}, got ${names.join(", ") || "none"}.`,
+            `${subject.name}: each route must use middleware ${HEADERS_MIDDLEWARE}, got ${names.join(", ") || "none"}.`,
           );
         }
       }
     }
-  }),
-};
+  },
+);

@@ -1,9 +1,8 @@
-import type { ResourceValidationPolicy } from "@pulumi/policy";
 import { SYSTEM_NAMESPACE } from "../../model/labels.ts";
 import { SHUT_RANGES } from "../../model/network.ts";
-import { failClosed } from "../fail-closed.ts";
 import { selectsAll } from "../kubernetes-objects.ts";
 import type { NetworkPeer, NetworkPolicySpec } from "../kubernetes-objects.ts";
+import { resourceRule } from "../rule.ts";
 
 /**
  * Every peer of a network policy is named exactly: pods of the cluster's own namespace, one address, or the outer world without private ranges.
@@ -12,27 +11,41 @@ import type { NetworkPeer, NetworkPolicySpec } from "../kubernetes-objects.ts";
  * server or the metadata address.
  * Blind to: an exact address that happens to be another tenant's.
  */
-export const networkPeerIsExact: ResourceValidationPolicy = {
-  name: "network-peer-is-exact",
-  description:
-    "Every peer of a network policy is named exactly: pods of the cluster's own namespace, one address, or the outer world without private ranges.",
-  enforcementLevel: "mandatory",
-  validateResource: failClosed((args, report) => {
-    if (args.type !== "kubernetes:networking.k8s.io/v1:NetworkPolicy") {
+export const networkPeerIsExact = resourceRule(
+  {
+    name: "network-peer-is-exact",
+    description:
+      "Every peer of a network policy is named exactly: pods of the cluster's own namespace, one address, or the outer world without private ranges.",
+    group: "isolation",
+    severity: "critical",
+    claims: ["F1", "F16", "P6", "P12", "P15", "R7"],
+    references: [
+      "PCI DSS 4.0.1 1.3.1",
+      "PCI DSS 4.0.1 1.3.2",
+      "SOC 2 CC6.6",
+      "ISO 27001:2022 A.8.22",
+      "CIS Kubernetes 5.3.2",
+    ],
+    remediation:
+      "Name each peer exactly: labelled pods of the cluster's own namespace, one address, or the outer world without model/network.ts's shut ranges.",
+    judges: (type) => type === "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+  },
+  (subject, report) => {
+    if (subject.type !== "kubernetes:networking.k8s.io/v1:NetworkPolicy") {
       return;
     }
-    const spec = (args.props as { spec?: NetworkPolicySpec }).spec;
+    const spec = (subject.props as { spec?: NetworkPolicySpec }).spec;
     for (const { from } of spec?.ingress ?? []) {
-      judgePeers(args.name, "ingress", from, report);
+      judgePeers(subject.name, "ingress", from, report);
     }
     for (const { to, ports } of spec?.egress ?? []) {
-      judgePeers(args.name, "egress", to, report);
+      judgePeers(subject.name, "egress", to, report);
       if ((ports ?? []).length === 0) {
-        report(`${args.name}: each egress rule must name its ports, got none.`);
+        report(`${subject.name}: each egress rule must name its ports, got none.`);
       }
     }
-  }),
-};
+  },
+);
 
 function judgePeers(
   name: string,

@@ -1,8 +1,7 @@
-import type { StackValidationPolicy } from "@pulumi/policy";
 import { TLS_OPTION_NAME } from "../../model/headers.ts";
 import { SYSTEM_NAMESPACE } from "../../model/labels.ts";
-import { failClosedStack } from "../fail-closed.ts";
 import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+import { stackRule } from "../rule.ts";
 
 /**
  * Each cluster of a fleet has exactly one TLSOption, the default in the cluster's own namespace, and a tenant has none.
@@ -11,25 +10,31 @@ import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
  * moves every host that names it off the floor.
  * Blind to: options in the cluster that this stack does not hold.
  */
-export const oneDefaultTlsOption: StackValidationPolicy = {
-  name: "one-default-tls-option",
-  description:
-    "Each cluster of a fleet has exactly one TLSOption, the default in the cluster's own namespace, and a tenant has none.",
-  enforcementLevel: "mandatory",
-  validateStack: failClosedStack((args, report) => {
-    const options = args.resources.filter(({ type }) => isTraefik(type, "TLSOption"));
+export const oneDefaultTlsOption = stackRule(
+  {
+    name: "one-default-tls-option",
+    description:
+      "Each cluster of a fleet has exactly one TLSOption, the default in the cluster's own namespace, and a tenant has none.",
+    group: "transport",
+    severity: "critical",
+    claims: ["F9"],
+    references: ["PCI DSS 4.0.1 4.2.1", "SOC 2 CC6.7", "ISO 27001:2022 A.8.24"],
+    remediation: "Keep the one TLSOption of the location and remove every other.",
+  },
+  (subjects, report) => {
+    const options = subjects.filter(({ type }) => isTraefik(type, "TLSOption"));
     for (const option of options) {
       const { name, namespace } = metadataOf(option.props);
       if (name !== TLS_OPTION_NAME || namespace !== SYSTEM_NAMESPACE) {
         report(
           `${option.name}: a TLSOption must be ${SYSTEM_NAMESPACE}/${TLS_OPTION_NAME}, got ${namespace ?? "no namespace"}/${name ?? "no name"}.`,
-          option.urn,
+          option,
         );
       }
     }
-    if (args.resources.some(({ type }) => type === "fluxbilling:fleet:ClusterEdge")) {
+    if (subjects.some(({ type }) => type === "fluxbilling:fleet:ClusterEdge")) {
       const clusters = new Set(
-        args.resources
+        subjects
           .filter(({ type }) => type.startsWith("kubernetes:"))
           .map(({ provider }) => provider?.name ?? "none"),
       );
@@ -40,15 +45,13 @@ export const oneDefaultTlsOption: StackValidationPolicy = {
         }
       }
     }
-    for (const tenant of args.resources.filter(
-      ({ type }) => type === "fluxbilling:tenant:Tenant",
-    )) {
+    for (const tenant of subjects.filter(({ type }) => type === "fluxbilling:tenant:Tenant")) {
       if (options.length > 0) {
         report(
           `${tenant.name}: a tenant's stack must hold no TLSOption, got ${options.length}.`,
-          tenant.urn,
+          tenant,
         );
       }
     }
-  }),
-};
+  },
+);

@@ -1,6 +1,5 @@
-import type { ResourceValidationPolicy } from "@pulumi/policy";
-import { failClosed } from "../fail-closed.ts";
 import { containersOf, makesPods, podSpecOf } from "../kubernetes-objects.ts";
+import { resourceRule } from "../rule.ts";
 
 /** Names of variables that would hold a secret; one that ends like a path or is public does not. */
 const SECRET_NAME = /PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL|SALT/i;
@@ -14,25 +13,37 @@ const PUBLIC_KEY = /^ssh-ed25519 /;
  * are not.
  * Blind to: a secret under a name that does not look like one.
  */
-export const secretsAreFiles: ResourceValidationPolicy = {
-  name: "secrets-are-files",
-  description: "No container gets a secret through a variable, and no ConfigMap holds one.",
-  enforcementLevel: "mandatory",
-  validateResource: failClosed((args, report) => {
-    if (args.type === "kubernetes:core/v1:ConfigMap") {
-      const { data = {} } = args.props as { data?: Readonly<Record<string, string>> };
+export const secretsAreFiles = resourceRule(
+  {
+    name: "secrets-are-files",
+    description: "No container gets a secret through a variable, and no ConfigMap holds one.",
+    group: "secrets",
+    severity: "high",
+    claims: ["F7", "X13"],
+    references: [
+      "CIS Kubernetes 5.4.1",
+      "PCI DSS 4.0.1 8.6.2",
+      "SOC 2 CC6.1",
+      "ISO 27001:2022 A.8.24",
+    ],
+    remediation: "Put the value into a Secret, mount it, and name its file in the variable.",
+    judges: (type) => type === "kubernetes:core/v1:ConfigMap" || makesPods(type),
+  },
+  (subject, report) => {
+    if (subject.type === "kubernetes:core/v1:ConfigMap") {
+      const { data = {} } = subject.props as { data?: Readonly<Record<string, string>> };
       for (const key of Object.keys(data)) {
         if (SECRET_NAME.test(key)) {
-          report(`${args.name}: a ConfigMap must hold no secret, got key ${key}. Use a Secret.`);
+          report(`${subject.name}: a ConfigMap must hold no secret, got key ${key}. Use a Secret.`);
         }
       }
       return;
     }
-    if (!makesPods(args.type)) {
+    if (!makesPods(subject.type)) {
       return;
     }
-    for (const container of containersOf(podSpecOf(args.type, args.props) ?? {})) {
-      const at = `${args.name}: container ${container.name ?? "without a name"}`;
+    for (const container of containersOf(podSpecOf(subject.type, subject.props) ?? {})) {
+      const at = `${subject.name}: container ${container.name ?? "without a name"}`;
       if ((container.envFrom ?? []).length > 0) {
         report(`${at} must name its variables one by one, got envFrom.`);
       }
@@ -48,5 +59,5 @@ export const secretsAreFiles: ResourceValidationPolicy = {
         }
       }
     }
-  }),
-};
+  },
+);

@@ -1,7 +1,6 @@
-import type { ResourceValidationPolicy } from "@pulumi/policy";
 import { TLS_MIN_VERSION } from "../../model/headers.ts";
-import { failClosed } from "../fail-closed.ts";
 import { isTraefik } from "../kubernetes-objects.ts";
+import { resourceRule } from "../rule.ts";
 
 /**
  * No TLSOption lets a client speak TLS older than 1.3.
@@ -9,22 +8,34 @@ import { isTraefik } from "../kubernetes-objects.ts";
  * Why: one option with a lower floor lowers every host that names it, or all of them.
  * Blind to: what the ingress was started with; options made by hand.
  */
-export const tlsOptionFloorIs13: ResourceValidationPolicy = {
-  name: "tls-option-floor-is-1-3",
-  description: "No TLSOption lets a client speak TLS older than 1.3.",
-  enforcementLevel: "mandatory",
-  validateResource: failClosed((args, report) => {
-    if (!isTraefik(args.type, "TLSOption")) {
+export const tlsOptionFloorIs13 = resourceRule(
+  {
+    name: "tls-option-floor-is-1-3",
+    description: "No TLSOption lets a client speak TLS older than 1.3.",
+    group: "transport",
+    severity: "critical",
+    claims: ["F9", "P1"],
+    references: [
+      "PCI DSS 4.0.1 4.2.1",
+      "SOC 2 CC6.7",
+      "ISO 27001:2022 A.8.24",
+      "GDPR Art. 32(1)(a)",
+    ],
+    remediation: "Set minVersion to VersionTLS13 and no maxVersion.",
+    judges: (type) => isTraefik(type, "TLSOption"),
+  },
+  (subject, report) => {
+    if (!isTraefik(subject.type, "TLSOption")) {
       return;
     }
-    const spec = (args.props as { spec?: { minVersion?: string; maxVersion?: string } }).spec;
+    const spec = (subject.props as { spec?: { minVersion?: string; maxVersion?: string } }).spec;
     if (spec?.minVersion !== TLS_MIN_VERSION) {
       report(
-        `${args.name}: minVersion must be ${TLS_MIN_VERSION}, got ${spec?.minVersion ?? "none, which means VersionTLS12"}.`,
+        `${subject.name}: minVersion must be ${TLS_MIN_VERSION}, got ${spec?.minVersion ?? "none, which means VersionTLS12"}.`,
       );
     }
     if (spec?.maxVersion !== undefined) {
-      report(`${args.name}: maxVersion must not be set, got ${spec.maxVersion}.`);
+      report(`${subject.name}: maxVersion must not be set, got ${spec.maxVersion}.`);
     }
-  }),
-};
+  },
+);

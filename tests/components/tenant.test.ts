@@ -19,6 +19,8 @@ describe("Tenant", () => {
       locationZone: "eu",
       backupStore: "master",
       backupStoreZone: "eu",
+      imageRegistries: ["registry.test"],
+      protectData: true,
     });
   });
 

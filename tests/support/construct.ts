@@ -10,6 +10,10 @@ export interface Registered {
   readonly secretInputs: readonly string[];
   /** The provider that was given: its URN and id. @default "" */
   readonly provider: string;
+  /** Whether it refuses to be deleted. */
+  readonly protect: boolean;
+  /** Inputs whose changes are not applied. */
+  readonly ignoreChanges: readonly string[];
 }
 
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
@@ -61,6 +65,8 @@ export async function construct(
   stashed?: Readonly<Record<string, unknown>>,
 ): Promise<readonly Registered[]> {
   const registered: Registered[] = [];
+  // Mocks are told no options, so they are kept as each resource is constructed.
+  const options = new Map<string, pulumi.ResourceOptions>();
   const faults: string[] = [];
   await pulumi.runtime.setMocks(
     {
@@ -87,7 +93,11 @@ export async function construct(
         }
         const secretInputs: string[] = [];
         const opened = open(inputs, "", secretInputs) as Record<string, unknown>;
-        registered.push({ type, name, inputs: opened, secretInputs, provider: provider ?? "" });
+        const { protect = false, ignoreChanges = [] } = options.get(`${type} ${name}`) ?? {};
+        registered.push({
+          ...{ type, name, inputs: opened, secretInputs, provider: provider ?? "" },
+          ...{ protect, ignoreChanges },
+        });
         return { id: id ?? `${name}-id`, state: { ...opened, ...outputs?.(name) } };
       },
       call: ({ token }) => {
@@ -104,6 +114,10 @@ export async function construct(
   Error.stackTraceLimit = 0;
   try {
     await pulumi.runtime.runInPulumiStack(async () => {
+      pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
+        options.set(`${type} ${name}`, opts);
+        return undefined;
+      });
       await build();
       return {};
     });

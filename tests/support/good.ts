@@ -49,6 +49,7 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
       tenantApp: `registry.test/fluxbilling/tenant-app@sha256:${"1".repeat(64)}`,
       backup: `registry.test/fluxbilling/backup@sha256:${"2".repeat(64)}`,
     },
+    imageRegistries: ["registry.test"],
     rootKey: TEST_ROOT_KEY,
     protectData: true,
   };

@@ -1,48 +1,50 @@
-import type { StackValidationPolicy } from "@pulumi/policy";
-import {
-  CONTROL_PLANE_NAMESPACE,
-  TENANT_LABEL,
-  TENANT_NAMESPACE_PREFIX,
-} from "../../model/labels.ts";
-import { failClosedStack } from "../fail-closed.ts";
-import { isTenantNamespace, metadataOf, selectsAll } from "../kubernetes-objects.ts";
+import { metadataOf, selectsAll } from "../kubernetes-objects.ts";
 import type { NetworkPolicySpec } from "../kubernetes-objects.ts";
+import { stackRule } from "../rule.ts";
 
 /**
- * Every tenant's namespace and the control plane's have a policy that shuts every pod both ways.
+ * Every namespace has a policy that shuts every pod both ways.
  *
  * Why: without it a pod that no other policy selects reaches, and is reached by, every other pod.
  * Blind to: whether the cluster enforces network policies at all.
  */
-export const tenantNamespaceHasDefaultDeny: StackValidationPolicy = {
-  name: "tenant-namespace-has-default-deny",
-  description:
-    "Every tenant's namespace and the control plane's have a policy that shuts every pod both ways.",
-  enforcementLevel: "mandatory",
-  validateStack: failClosedStack((args, report) => {
+export const namespaceHasDefaultDeny = stackRule(
+  {
+    name: "namespace-has-default-deny",
+    description: "Every namespace has a policy that shuts every pod both ways.",
+    group: "isolation",
+    severity: "critical",
+    claims: ["F1", "P6", "R7"],
+    references: [
+      "PCI DSS 4.0.1 1.3.1",
+      "PCI DSS 4.0.1 1.3.2",
+      "SOC 2 CC6.6",
+      "ISO 27001:2022 A.8.22",
+      "CIS Kubernetes 5.3.2",
+    ],
+    remediation: "Add a NetworkPolicy with an empty podSelector, both policy types and no rule.",
+  },
+  (subjects, report) => {
     const shut = new Set(
-      args.resources
+      subjects
         .filter(({ type }) => type === "kubernetes:networking.k8s.io/v1:NetworkPolicy")
         .filter(({ props }) => deniesAll((props as { spec?: NetworkPolicySpec }).spec))
         .map(({ props }) => metadataOf(props).namespace),
     );
-    for (const resource of args.resources) {
+    for (const resource of subjects) {
       if (resource.type !== "kubernetes:core/v1:Namespace") {
         continue;
       }
       const metadata = metadataOf(resource.props);
-      const judged =
-        isTenantNamespace(metadata, TENANT_LABEL, TENANT_NAMESPACE_PREFIX) ||
-        metadata.name === CONTROL_PLANE_NAMESPACE;
-      if (judged && !shut.has(metadata.name)) {
+      if (!shut.has(metadata.name)) {
         report(
           `${resource.name}: namespace ${metadata.name ?? "without a name"} must have a NetworkPolicy that selects every pod and allows nothing either way, got none.`,
-          resource.urn,
+          resource,
         );
       }
     }
-  }),
-};
+  },
+);
 
 function deniesAll(spec: NetworkPolicySpec | undefined): boolean {
   return (

@@ -1,0 +1,68 @@
+import { MIDDLEWARES_ANNOTATION } from "../../model/headers.ts";
+import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+import { resourceRule } from "../rule.ts";
+
+interface Reference {
+  readonly name?: string;
+  readonly namespace?: string;
+}
+
+/**
+ * Every route leads to services and middlewares of its own namespace.
+ *
+ * Why: the ingress is trusted by every tenant's pods, so a route into another namespace goes round its policies.
+ * Blind to: what the ingress itself was allowed to do across namespaces.
+ */
+export const routeStaysInItsNamespace = resourceRule(
+  {
+    name: "route-stays-in-its-namespace",
+    description: "Every route leads to services and middlewares of its own namespace.",
+    group: "isolation",
+    severity: "critical",
+    claims: ["F1", "P12"],
+    references: [
+      "PCI DSS 4.0.1 1.3.1",
+      "PCI DSS 4.0.1 A1.1.2",
+      "SOC 2 CC6.6",
+      "ISO 27001:2022 A.8.22",
+    ],
+    remediation: "Name services and middlewares of the route's own namespace, without a namespace.",
+    judges: (type) =>
+      type === "kubernetes:networking.k8s.io/v1:Ingress" || isTraefik(type, "IngressRoute"),
+  },
+  (subject, report) => {
+    const { namespace = "", annotations = {} } = metadataOf(subject.props);
+    const foreign = (reference: string): void => {
+      report(`${subject.name}: a reference must stay in namespace ${namespace}, got ${reference}.`);
+    };
+    for (const reference of (annotations[MIDDLEWARES_ANNOTATION] ?? "").split(",")) {
+      if (reference !== "" && !reference.startsWith(`${namespace}-`)) {
+        foreign(reference);
+      }
+    }
+    if (!isTraefik(subject.type, "IngressRoute")) {
+      return;
+    }
+    const routes =
+      (
+        subject.props as {
+          spec?: {
+            routes?: readonly {
+              middlewares?: readonly Reference[];
+              services?: readonly Reference[];
+            }[];
+          };
+        }
+      ).spec?.routes ?? [];
+    for (const { middlewares, services } of routes) {
+      for (const reference of [...(middlewares ?? []), ...(services ?? [])]) {
+        const provider = (reference.name ?? "").split("@")[1];
+        if (reference.namespace !== undefined && reference.namespace !== namespace) {
+          foreign(`${reference.namespace}/${reference.name ?? "none"}`);
+        } else if (provider !== undefined && provider !== "internal") {
+          foreign(reference.name ?? "none");
+        }
+      }
+    }
+  },
+);
