@@ -5,7 +5,8 @@ const layers = [
   { files: ["model/**"], forbids: ["components", "stacks", "policies", "embedded"] },
   { files: ["components/**"], forbids: ["stacks", "policies", "embedded"] },
   { files: ["stacks/**"], forbids: ["policies", "embedded"] },
-  { files: ["policies/**"], forbids: ["components", "stacks", "embedded"] },
+  { files: ["policies/**"], forbids: ["components", "stacks", "review", "embedded"] },
+  { files: ["review/**"], forbids: ["components", "embedded"] },
 ];
 
 export default tseslint.config(

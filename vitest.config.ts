@@ -12,7 +12,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["tests/{model,components,policies,stacks}/**/*.test.ts"],
+          include: ["tests/{model,components,policies,review,stacks}/**/*.test.ts"],
           // One import of the Pulumi SDK costs a second; a test file that sets mocks sets its own.
           isolate: false,
           testTimeout: 20_000,

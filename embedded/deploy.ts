@@ -63,6 +63,18 @@ export async function preview(
   options: RunOptions = {},
   packArguments: readonly string[] = passPack(),
 ): Promise<PulumiRun> {
+  const { run, report } = await judgedPreview(stack, facts, options, packArguments);
+  if (run.exitCode === 0) assertWhollyJudged(stack.name, report);
+  return run;
+}
+
+/** A preview, and what the pack says of it; the caller decides what is enough. */
+export async function judgedPreview(
+  stack: LocalStack,
+  facts: PlatformFacts,
+  options: RunOptions = {},
+  packArguments: readonly string[] = passPack(),
+): Promise<{ readonly run: PulumiRun; readonly report: PackReport | undefined }> {
   const folder = await mkdtemp(join(tmpdir(), "judged-"));
   const reportFile = join(folder, "report.json");
   try {
@@ -70,8 +82,7 @@ export async function preview(
       ...options,
       env: { ...options.env, [PACK_REPORT_VARIABLE]: reportFile },
     });
-    if (run.exitCode === 0) assertWhollyJudged(stack.name, await readReport(reportFile));
-    return run;
+    return { run, report: await readReport(reportFile) };
   } finally {
     await rm(folder, { recursive: true });
   }

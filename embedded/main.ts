@@ -9,6 +9,7 @@ const COMMANDS: { readonly [name: string]: (args: readonly string[]) => Promise<
   doctor: async () => (await import("./doctor.ts")).doctor(),
   test: async (args) => (await import("./test.ts")).test(args),
   bench: async (args) => (await import("./bench/bench.ts")).bench(args),
+  review: async (args) => (await import("./review.ts")).review(args),
   shell: async (args) => (await import("./look-inside.ts")).shell(args),
   kubectl: async (args) => (await import("./look-inside.ts")).kubectl(args),
   psql: async (args) => (await import("./look-inside.ts")).psql(args),

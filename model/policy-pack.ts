@@ -64,6 +64,8 @@ export interface PackReport {
   readonly version: string;
   /** Resources of the stack. */
   readonly resources: number;
+  /** Their URNs. */
+  readonly urns: readonly string[];
   readonly rules: readonly {
     readonly name: string;
     /** Resources that it was asked about. */
@@ -71,6 +73,8 @@ export interface PackReport {
     readonly violations: number;
     /** Violations that an exception let pass. */
     readonly excepted: number;
+    /** Every violation, excepted or not; without a URN where it is the whole stack's. */
+    readonly found: readonly { readonly urn?: string; readonly message: string }[];
   }[];
 }
 

@@ -32,6 +32,7 @@ interface Tally {
   readonly asked: Set<string>;
   violations: number;
   excepted: number;
+  readonly found: { readonly urn?: string; readonly message: string }[];
 }
 
 /**
@@ -40,7 +41,10 @@ interface Tally {
  */
 export function asPolicies(rules: readonly Rule[], run: PackRun): Policies {
   const tallies = new Map(
-    rules.map((rule) => [rule.name, { asked: new Set<string>(), violations: 0, excepted: 0 }]),
+    rules.map((rule) => [
+      rule.name,
+      { asked: new Set<string>(), violations: 0, excepted: 0, found: [] },
+    ]),
   );
   const policies = rules.map((rule) => {
     const tally = tallies.get(rule.name) as Tally;
@@ -74,7 +78,7 @@ function resourcePolicy(rule: ResourceRule, tally: Tally, run: PackRun): Resourc
       tally.asked.add(args.urn);
       const say = counted(rule, tally, run, report);
       rule.judge(subjectOf(args), (message) => {
-        say(message);
+        say(message, args.urn);
       });
     },
   };
@@ -105,12 +109,14 @@ function counted(
 ): (message: string, urn?: string) => void {
   const exception = exceptionFor(run.exceptions, exceptionTenant(run.stack), rule.name, new Date());
   return (message, urn) => {
+    const isWhole = urn === undefined || urn === "";
+    tally.found.push({ message, ...(isWhole ? {} : { urn }) });
     if (exception !== undefined) {
       tally.excepted += 1;
       return;
     }
     tally.violations += 1;
-    report(message, urn === "" ? undefined : urn);
+    report(message, isWhole ? undefined : urn);
   };
 }
 
@@ -135,11 +141,13 @@ function everyRuleRan(tallies: ReadonlyMap<string, Tally>, run: PackRun): StackV
         pack: POLICY_PACK_NAME,
         version: packVersion(),
         resources: urns.length,
-        rules: [...tallies].map(([name, { asked, violations, excepted }]) => ({
+        urns,
+        rules: [...tallies].map(([name, { asked, violations, excepted, found }]) => ({
           name,
           resources: urns.filter((urn) => asked.has(urn)).length,
           violations,
           excepted,
+          found,
         })),
       };
       if (run.reportFile !== undefined) {

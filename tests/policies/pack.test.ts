@@ -72,6 +72,12 @@ describe("the pack as the engine runs it", () => {
       resources: STACKS.tenant.length,
       violations: 0,
       excepted: 1,
+      found: [
+        {
+          urn: "urn:pulumi:test::fluxbilling::kubernetes:core/v1:Service::acme-app-service",
+          message: expect.stringContaining("type must be ClusterIP, got NodePort.") as string,
+        },
+      ],
     });
     expect(packShortfalls(report)).toEqual([]);
   });

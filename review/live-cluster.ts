@@ -1,0 +1,200 @@
+import { KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
+import { FLEET } from "../model/exceptions.ts";
+import {
+  LOCATION_LABEL,
+  PLAN_LABEL,
+  TENANT_LABEL,
+  TENANT_NAMESPACE_PREFIX,
+  ZONE_LABEL,
+} from "../model/labels.ts";
+import type { Subject } from "../policies/rule.ts";
+import { TENANT_TYPE } from "../policies/tenant-stack.ts";
+import type { Scope } from "./assess.ts";
+
+/** An object as the API answers it. */
+export interface LiveObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid?: string;
+    readonly resourceVersion?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly ownerReferences?: readonly unknown[];
+  };
+  readonly [field: string]: unknown;
+}
+
+/** What is read: every kind that the pack knows, and those that it does not want to see. */
+const KINDS: readonly (readonly [apiVersion: string, kind: string])[] = [
+  ["v1", "Namespace"],
+  ["v1", "Pod"],
+  ["v1", "Service"],
+  ["v1", "ServiceAccount"],
+  ["v1", "ConfigMap"],
+  ["v1", "Secret"],
+  ["v1", "PersistentVolumeClaim"],
+  ["v1", "ResourceQuota"],
+  ["v1", "LimitRange"],
+  ["v1", "ReplicationController"],
+  ["apps/v1", "Deployment"],
+  ["apps/v1", "StatefulSet"],
+  ["apps/v1", "DaemonSet"],
+  ["apps/v1", "ReplicaSet"],
+  ["batch/v1", "CronJob"],
+  ["batch/v1", "Job"],
+  ["networking.k8s.io/v1", "NetworkPolicy"],
+  ["networking.k8s.io/v1", "Ingress"],
+  ["discovery.k8s.io/v1", "EndpointSlice"],
+  ["rbac.authorization.k8s.io/v1", "Role"],
+  ["rbac.authorization.k8s.io/v1", "RoleBinding"],
+  ["rbac.authorization.k8s.io/v1", "ClusterRoleBinding"],
+  ["traefik.io/v1alpha1", "IngressRoute"],
+  ["traefik.io/v1alpha1", "Middleware"],
+  ["traefik.io/v1alpha1", "TLSOption"],
+  ["traefik.io/v1alpha1", "TLSStore"],
+];
+
+/** Namespaces of the cluster's own services: the distribution's, not this program's. */
+const SYSTEM = /^(kube-.*|default|local-path-storage)$/;
+
+/** Everything of a cluster that a review looks at, as it is now. */
+export async function liveObjects(kubeconfig: string): Promise<readonly LiveObject[]> {
+  const config = new KubeConfig();
+  config.loadFromString(kubeconfig);
+  const api = KubernetesObjectApi.makeApiClient(config);
+  const lists = await Promise.all(
+    KINDS.map(async ([apiVersion, kind]) => {
+      const { items } = (await api.list(apiVersion, kind)) as unknown as {
+        readonly items: readonly Omit<LiveObject, "apiVersion" | "kind">[];
+      };
+      // Items of a list come without their kind.
+      return items.map((item) => plain({ ...item, apiVersion, kind }));
+    }),
+  );
+  return lists.flat().filter(isOurs);
+}
+
+/** The client's classes as plain objects; dates as text. */
+function plain(object: object): LiveObject {
+  return JSON.parse(JSON.stringify(object)) as LiveObject;
+}
+
+/** What the cluster makes by itself in every namespace, or out of another object, is left out. */
+function isOurs({ kind, metadata, roleRef, subjects }: LiveObject): boolean {
+  const { name, namespace = "", labels = {}, ownerReferences = [] } = metadata;
+  if (ownerReferences.length > 0) {
+    return false;
+  }
+  if (kind === "Namespace") {
+    return !SYSTEM.test(name);
+  }
+  if (kind === "ClusterRoleBinding") {
+    return (
+      labels["kubernetes.io/bootstrapping"] === undefined &&
+      JSON.stringify([roleRef, subjects]).includes(TENANT_NAMESPACE_PREFIX)
+    );
+  }
+  if (SYSTEM.test(namespace)) {
+    // Of the system's namespaces only what decides over tenants' hosts, and pods where none belong.
+    return (
+      ["TLSOption", "TLSStore", "Middleware", "IngressRoute"].includes(kind) ||
+      (namespace === "default" &&
+        ["Pod", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob"].includes(kind))
+    );
+  }
+  return !(
+    (kind === "ConfigMap" && name === "kube-root-ca.crt") ||
+    (kind === "ServiceAccount" && name === "default") ||
+    (kind === "EndpointSlice" &&
+      labels["endpointslice.kubernetes.io/managed-by"] === "endpointslice-controller.k8s.io")
+  );
+}
+
+/** What a cluster's tenants are judged with beside what is in the cluster. */
+export interface ClusterContext {
+  /** Name of the machine, which is the location's or `master`. */
+  readonly machine: string;
+  readonly imageRegistries: readonly string[];
+  /** Where the location's PostgreSQL is. */
+  readonly database: { readonly host: string; readonly port: number };
+}
+
+/** The objects of a cluster as scopes: one for each tenant, and one for what tenants share. */
+export function clusterScopes(
+  objects: readonly LiveObject[],
+  context: ClusterContext,
+): readonly Scope[] {
+  const namespaceOf = ({ kind, metadata }: LiveObject): string =>
+    kind === "Namespace" ? metadata.name : (metadata.namespace ?? "");
+  const groups = Map.groupBy(objects, (object) => {
+    const namespace = namespaceOf(object);
+    return namespace.startsWith(TENANT_NAMESPACE_PREFIX) ? namespace : "";
+  });
+  return [...groups].map(([namespace, group]): Scope => {
+    const subjects = group.map((object) => subjectOf(object, context.machine));
+    const labels = group.find(({ kind }) => kind === "Namespace")?.metadata.labels ?? {};
+    const described =
+      namespace === ""
+        ? [synthetic("fluxbilling:fleet:ClusterEdge", `${context.machine}-edge`, {})]
+        : [
+            synthetic(TENANT_TYPE, namespace.slice(TENANT_NAMESPACE_PREFIX.length), {
+              // As the namespace says it: nothing else in a cluster does.
+              tenant: labels[TENANT_LABEL],
+              plan: labels[PLAN_LABEL],
+              zone: labels[ZONE_LABEL],
+              location: labels[LOCATION_LABEL],
+              imageRegistries: context.imageRegistries,
+            }),
+            synthetic("pulumi:providers:postgresql", `${context.machine}-server`, context.database),
+          ];
+    return {
+      source: "live",
+      name: namespace === "" ? context.machine : `${context.machine}/${namespace}`,
+      tenant: namespace === "" ? FLEET : namespace.slice(TENANT_NAMESPACE_PREFIX.length),
+      subjects: [...described, ...subjects],
+      readFrom: ({ urn }) => urn,
+    };
+  });
+}
+
+/** A live object as rules judge it. */
+export function subjectOf(object: LiveObject, machine: string): Subject {
+  const { apiVersion, kind, metadata } = object;
+  return {
+    type: typeOf(object),
+    name:
+      metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`,
+    urn: `cluster of ${machine}, ${apiVersion} ${kind} ${metadata.namespace ?? ""}/${metadata.name}, version ${metadata.resourceVersion ?? "none"}`,
+    props: kind === "Secret" ? withoutContent(object) : object,
+    provider: { name: `${machine}-cluster` },
+    opts: { protect: false, ignoreChanges: [] },
+  };
+}
+
+/** Pulumi's type of an object. */
+export function typeOf({ apiVersion, kind }: Pick<LiveObject, "apiVersion" | "kind">): string {
+  return `kubernetes:${apiVersion === "v1" ? "core/v1" : apiVersion}:${kind}`;
+}
+
+/** A Secret's keys without their values: a review neither judges nor keeps them. */
+function withoutContent(object: LiveObject): LiveObject {
+  const data = (object["data"] ?? {}) as Readonly<Record<string, string>>;
+  return {
+    ...object,
+    data: Object.fromEntries(Object.keys(data).map((key) => [key, "[secret]"])),
+  };
+}
+
+/** What stands in a stack as a component or provider, told from where it shows. */
+export function synthetic(type: string, name: string, props: object): Subject {
+  return {
+    type,
+    name,
+    urn: `${type} ${name}`,
+    props,
+    opts: { protect: false, ignoreChanges: [] },
+  };
+}
