@@ -22,7 +22,7 @@ import { PlatformError } from "./platform-error.ts";
 export type ChangeCounts = { readonly [change: string]: number };
 
 /** How a run is watched and ended. */
-type RunOptions = Pick<PulumiOptions, "onLine" | "signal" | "env">;
+type RunOptions = Pick<PulumiOptions, "onLine" | "signal" | "env" | "cwd">;
 
 /**
  * Brings a stack to what its settings say, as CI does it: a preview that the whole reviewed policy pack has judged, then
@@ -129,7 +129,7 @@ export async function runOnStack(
   args: readonly string[],
   stack: LocalStack,
   facts: PlatformFacts,
-  options: Pick<PulumiOptions, "onLine" | "signal" | "env"> = {},
+  options: RunOptions = {},
 ): Promise<PulumiRun> {
   await settle(stack, facts);
   const ours = optionsFor(stack, facts);

@@ -3,6 +3,7 @@ import { exceptionTenant, FLEET } from "../model/exceptions.ts";
 import { TENANT_NAMESPACE_PREFIX } from "../model/labels.ts";
 import { quantity } from "../policies/kubernetes-objects.ts";
 import type { RuleFacts, Subject } from "../policies/rule.ts";
+import { HIDDEN } from "./assess.ts";
 import type { Finding } from "./finding.ts";
 import { typeOf } from "./live-cluster.ts";
 import type { LiveObject } from "./live-cluster.ts";
@@ -75,10 +76,11 @@ function clusterDrift(here: readonly Recorded[], live: LiveMachine): readonly Fi
     const key = `${resource.type} ${metadata?.namespace ?? ""}/${metadata?.name ?? ""}`;
     const object = objects.get(key);
     objects.delete(key);
+    const inputs = hidden(resource.inputs);
     const faults =
       object === undefined
         ? ["must be there, got nothing"]
-        : differences(hidden(resource.inputs), object, "", EXACT.test(resource.type));
+        : differences(inputs, object, "", EXACT.test(resource.type));
     findings.push(
       finding(
         live.machine,
@@ -86,6 +88,7 @@ function clusterDrift(here: readonly Recorded[], live: LiveMachine): readonly Fi
         `${resource.type} ${nameOf(resource.urn)}`,
         faults,
         object ?? {},
+        JSON.stringify(inputs).includes(JSON.stringify(HIDDEN)),
       ),
     );
   }
@@ -190,7 +193,7 @@ function differences(
   path: string,
   exact: boolean,
 ): readonly string[] {
-  if (recorded === "[secret]") {
+  if (recorded === HIDDEN) {
     return live === undefined ? [`${path} must be there, got nothing`] : [];
   }
   if (Array.isArray(recorded)) {
@@ -238,18 +241,22 @@ function finding(
   subject: string,
   faults: readonly string[],
   live: unknown,
+  /** Whether a part of what is recorded is kept encrypted, so that it cannot be compared. */
+  isHidden = false,
 ): Finding {
   const isTenant = owner.startsWith(TENANT_NAMESPACE_PREFIX) || exceptionTenant(owner) !== FLEET;
   return {
     rule: DRIFT.name,
-    status: faults.length === 0 ? "pass" : "fail",
+    status: faults.length > 0 ? "fail" : isHidden ? "not-assessed" : "pass",
     source: "live",
     scope: isTenant ? `${machine}/${owner}` : machine,
     subject,
     message:
-      faults.length === 0
-        ? DRIFT.description
-        : `${subject}: ${faults.join("; ")}. ${DRIFT.remediation}`,
+      faults.length > 0
+        ? `${subject}: ${faults.join("; ")}. ${DRIFT.remediation}`
+        : isHidden
+          ? `${subject} is there, and what is recorded in the open agrees. Not assessed: the rest is kept encrypted.`
+          : DRIFT.description,
     evidence: {
       readFrom: `machine ${machine}, ${subject}`,
       sha256: createHash("sha256")

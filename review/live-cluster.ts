@@ -1,3 +1,4 @@
+import { createHmac, randomBytes } from "node:crypto";
 import { KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
 import { FLEET } from "../model/exceptions.ts";
 import {
@@ -179,14 +180,21 @@ export function typeOf({ apiVersion, kind }: Pick<LiveObject, "apiVersion" | "ki
   return `kubernetes:${apiVersion === "v1" ? "core/v1" : apiVersion}:${kind}`;
 }
 
-/** A Secret's keys without their values: a review neither judges nor keeps them. */
+/** A Secret's keys with digests of their values: a review compares them and keeps none. */
 function withoutContent(object: LiveObject): LiveObject {
   const data = (object["data"] ?? {}) as Readonly<Record<string, string>>;
   return {
     ...object,
-    data: Object.fromEntries(Object.keys(data).map((key) => [key, "[secret]"])),
+    data: Object.fromEntries(Object.entries(data).map(([key, value]) => [key, digestOf(value)])),
   };
 }
+
+/** Keyed with a value that ends with this process, so that no digest can be looked up elsewhere. */
+function digestOf(value: string): string {
+  return createHmac("sha256", DIGEST_KEY).update(value).digest("hex");
+}
+
+const DIGEST_KEY = randomBytes(32);
 
 /** What stands in a stack as a component or provider, told from where it shows. */
 export function synthetic(type: string, name: string, props: object): Subject {

@@ -26,6 +26,7 @@ import type { Side } from "./question.ts";
 import { ReviewError } from "./review-error.ts";
 import { serverLetsOwnRolesInOnly } from "./rules/server-lets-own-roles-in-only.ts";
 import { serverSpeaksTls13 } from "./rules/server-speaks-tls-1-3.ts";
+import { tenantsShareNoSecret } from "./rules/tenants-share-no-secret.ts";
 import { stateScope } from "./state.ts";
 import type { StoredStack } from "./state.ts";
 
@@ -59,9 +60,27 @@ export function review(input: ReviewInput): RecordSet {
     ...(live?.scopes ?? []).flatMap((scope) =>
       assess(scope.tenant === FLEET ? [...RULES, ...LIVE_RULES] : RULES, scope, EXCEPTIONS, now),
     ),
-    ...(live === undefined ? [] : drift(stacks, live.machines)),
+    ...(live === undefined
+      ? []
+      : [
+          ...assess([tenantsShareNoSecret], allSecrets(live), EXCEPTIONS, now),
+          ...drift(stacks, live.machines),
+        ]),
   ];
-  return recordSet(input, [...RULES, ...LIVE_RULES, DRIFT], findings);
+  return recordSet(input, [...RULES, ...LIVE_RULES, tenantsShareNoSecret, DRIFT], findings);
+}
+
+/** The Secrets of every cluster together. */
+function allSecrets({ scopes }: LiveFleet): Scope {
+  return {
+    source: "live",
+    name: "all clusters",
+    tenant: FLEET,
+    subjects: scopes.flatMap(({ subjects }) =>
+      subjects.filter(({ type }) => type === "kubernetes:core/v1:Secret"),
+    ),
+    readFrom: ({ urn }) => urn,
+  };
 }
 
 /**

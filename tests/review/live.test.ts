@@ -10,6 +10,7 @@ import { clusterScopes } from "../../review/live-cluster.ts";
 import type { LiveObject } from "../../review/live-cluster.ts";
 import { SERVER_TYPE } from "../../review/live-server.ts";
 import { LIVE_RULES } from "../../review/review.ts";
+import { tenantsShareNoSecret } from "../../review/rules/tenants-share-no-secret.ts";
 import { spoil, STACKS } from "../policies/mutants.ts";
 import { stored } from "./stored.ts";
 
@@ -96,6 +97,41 @@ describe("a live tenant", () => {
       expect.stringMatching(
         /^tenant-fits-its-plan: tenant-acme\/plan: spec.hard.pods must be 3, got 100\./,
       ),
+    ]);
+  });
+});
+
+describe("the Secrets of all clusters", () => {
+  const secret = (namespace: string, data: Readonly<Record<string, string>>): Subject => ({
+    type: "kubernetes:core/v1:Secret",
+    name: `${namespace}/keys`,
+    urn: namespace,
+    props: { metadata: { namespace, name: "keys" }, data },
+    provider: { name: "nl-1-cluster" },
+    opts: { protect: false, ignoreChanges: [] },
+  });
+  const said = (...subjects: readonly Subject[]): readonly string[] => {
+    const messages: string[] = [];
+    tenantsShareNoSecret.judge(subjects, (message) => messages.push(message));
+    return messages;
+  };
+
+  it("may share certificates and counters, and each its own values", () => {
+    const shared = { "ca.crt": "1", active: "2" };
+    expect(
+      said(
+        secret("tenant-a", { ...shared, key: "3", other: "3" }),
+        secret("tenant-b", { ...shared, key: "4" }),
+      ),
+    ).toEqual([]);
+  });
+
+  it("are refused where two namespaces hold the same value", () => {
+    expect(said(secret("tenant-a", { key: "3" }), secret("tenant-b", { session: "3" }))).toEqual([
+      expect.stringContaining(
+        "tenant-a/keys: a secret must be one namespace's own, got one that nl-1-cluster/tenant-b session has too.",
+      ),
+      expect.stringContaining("tenant-b/keys: "),
     ]);
   });
 });
