@@ -5,7 +5,7 @@ import { buildImages, type Images, readImages } from "./images/build-images.ts";
 import { type PlatformFacts, startPlatform } from "./machines/platform.ts";
 import { assertMachineCanHost } from "./requirements.ts";
 import type { Steps } from "./steps.ts";
-import { buildToolchain, toolchainState } from "./toolchain/build.ts";
+import { buildToolchain, clearWorkshop, toolchainState } from "./toolchain/build.ts";
 
 /** A platform that runs: its machines, and the images its clusters hold. */
 export interface Running {
@@ -21,12 +21,7 @@ export interface Running {
  */
 export async function bringUp(steps: Steps): Promise<Running> {
   await prepare(steps);
-  const images = await steps.run("container images", async (progress) => {
-    const built: string[] = [];
-    await buildImages({ built: ({ name }) => built.push(name) });
-    progress(built.length === 0 ? "all there" : `built ${built.join(", ")}`);
-    return readImages();
-  });
+  const images = await readImages();
   const facts = await steps.run("machines and clusters", (progress) =>
     startPlatform({
       onProgress: (machine, step) => {
@@ -37,7 +32,7 @@ export async function bringUp(steps: Steps): Promise<Running> {
   return { facts, images };
 }
 
-/** What tests of the embedded parts need before a machine runs: packages, toolchain, plugins and the policy pack. */
+/** What tests of the embedded parts need before a machine runs: packages, toolchain, plugins, images, policy pack. */
 export async function prepare(steps: Steps): Promise<void> {
   const tools = await toolchainState();
   await assertMachineCanHost(tools.every((tool) => tool.isBuilt));
@@ -47,5 +42,11 @@ export async function prepare(steps: Steps): Promise<void> {
     const plugins = await installPlugins();
     progress(plugins.map(({ name, origin }) => `${name} ${origin}`).join(", "));
   });
+  await steps.run("container images", async (progress) => {
+    const built: string[] = [];
+    await buildImages({ built: ({ name }) => built.push(name) });
+    progress(built.length === 0 ? "all there" : `built ${built.join(", ")}`);
+  });
+  clearWorkshop();
   policyPack();
 }

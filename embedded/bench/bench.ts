@@ -4,7 +4,7 @@ import { bringUp } from "../bring-up.ts";
 import { deploy, destroy, preview } from "../deploy.ts";
 import { type LocalTenant, writeFleetStack, writeTenantStack } from "../local-fleet.ts";
 import { Steps } from "../steps.ts";
-import { buildToolchain } from "../toolchain/build.ts";
+import { buildToolchain, clearWorkshop } from "../toolchain/build.ts";
 import { HELM } from "../toolchain/tools.ts";
 import { plainTenant } from "./plain-tenant.ts";
 import { table, timed, type Timings } from "./timings.ts";
@@ -21,6 +21,7 @@ export async function bench(args: readonly string[]): Promise<number> {
   const steps = new Steps();
   const { facts, images } = await bringUp(steps);
   await steps.run("Helm, for comparison", (progress) => buildToolchain(progress, [HELM]));
+  clearWorkshop();
   const fleet = await writeFleetStack(facts, images);
   await steps.run("fleet", () => deploy(fleet, facts));
 

@@ -18,6 +18,7 @@ import { promisify } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
+import { WORKSHOP_BUILDS } from "../toolchain/build.ts";
 import { readLastStage } from "./dockerfile.ts";
 import { type ImageEntry, writeOciArchive } from "./oci-archive.ts";
 
@@ -361,7 +362,8 @@ function goEnvironment(): NodeJS.ProcessEnv {
   return {
     ...process.env,
     GOPATH: join(CACHE, "go"),
-    GOCACHE: join(CACHE, "go", "build"),
+    // Right after the tools were built, the standard library is compiled already.
+    GOCACHE: existsSync(WORKSHOP_BUILDS) ? WORKSHOP_BUILDS : join(CACHE, "go", "build"),
     GOFLAGS: "-modcacherw",
     GOTOOLCHAIN: "local",
     GOWORK: "off",

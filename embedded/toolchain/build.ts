@@ -1,8 +1,8 @@
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
+import { createWriteStream, existsSync, readdirSync, renameSync } from "node:fs";
 import { cp, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
@@ -11,8 +11,11 @@ import { PlatformError } from "../platform-error.ts";
 import type { Progress } from "../steps.ts";
 import { type Tool, TOOLS } from "./tools.ts";
 
-/** Go's module and build caches: 15 GiB while tools are built, removed once all are. */
+/** Go's module and build caches: 10 GiB while tools are built. */
 const WORKSHOP = join(CACHE, "toolchain-build");
+
+/** What Go has compiled for the tools, the standard library among it; not there when no tool was built. */
+export const WORKSHOP_BUILDS = join(WORKSHOP, "go-build");
 
 /** Two at once: linking uses one core, and the largest build peaks at 3.4 GiB. */
 const BUILDS_AT_ONCE = 2;
@@ -26,7 +29,7 @@ function goEnvironment(): NodeJS.ProcessEnv {
   return {
     ...process.env,
     GOPATH: join(WORKSHOP, "go"),
-    GOCACHE: join(WORKSHOP, "go-build"),
+    GOCACHE: WORKSHOP_BUILDS,
     GOFLAGS: "-modcacherw",
     GOTOOLCHAIN: "local",
     GOWORK: "off",
@@ -83,9 +86,19 @@ export async function buildToolchain(
     }
   };
   await Promise.all(Array.from({ length: BUILDS_AT_ONCE }, worker));
-  await rm(WORKSHOP, { recursive: true, force: true });
   progress(missing.length === 0 ? "all there" : `${done} built`);
   return toolchainState(tools);
+}
+
+/** Removes Go's caches, in the background: they are many small files, and nothing waits for their end. */
+export function clearWorkshop(): void {
+  // Out of the way first: a build that begins meanwhile must not use what is going.
+  if (existsSync(WORKSHOP)) renameSync(WORKSHOP, `${WORKSHOP}.${process.pid}`);
+  const old = readdirSync(CACHE)
+    .filter((name) => name.startsWith(`${basename(WORKSHOP)}.`))
+    .map((name) => join(CACHE, name));
+  if (old.length === 0) return;
+  spawn("rm", ["-rf", ...old], { detached: true, stdio: "ignore" }).unref();
 }
 
 async function build(tool: Tool, compiled: (packages: number) => void): Promise<void> {
