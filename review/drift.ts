@@ -131,6 +131,7 @@ function serverDrift(here: readonly Recorded[], live: LiveMachine): readonly Fin
         `${resource.type} ${nameOf(resource.urn)}`,
         faults,
         subject?.props ?? {},
+        JSON.stringify(inputs).includes(JSON.stringify(HIDDEN)),
       ),
     );
   }

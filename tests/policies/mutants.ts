@@ -1,6 +1,7 @@
 /** Everything that the pack is shown to refuse: one thing spoiled in a good stack, and what the rule says of it. */
 import type { Exception } from "../../model/exceptions.ts";
 import { rootKeyId } from "../../model/settings-key.ts";
+import type { Subject } from "../../policies/rule.ts";
 import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
 import { fleetResources, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
 import { judged } from "../support/judge.ts";
@@ -42,7 +43,7 @@ export interface Mutant {
   /** Path of the field, and the value it gets instead; `undefined` removes it. */
   readonly set?: Readonly<Record<string, unknown>>;
   /** Options of the resource instead. */
-  readonly opts?: Partial<Judged["opts"]>;
+  readonly opts?: Partial<Subject["opts"]>;
   /** Name of its provider instead. */
   readonly provider?: string;
   /** Whether the resource is taken out. */
@@ -1541,7 +1542,7 @@ export function mutated(mutant: Mutant): readonly Judged[] {
     return [
       {
         ...spoil(resource, mutant.set ?? {}),
-        opts: { ...resource.opts, ...mutant.opts },
+        opts: { protect: false, ignoreChanges: [], ...resource.opts, ...mutant.opts },
         ...(mutant.provider === undefined ? {} : { provider: mutant.provider }),
       },
     ];

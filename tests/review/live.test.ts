@@ -21,7 +21,7 @@ const OBJECTS: readonly LiveObject[] = STACKS.tenant
   .filter(({ type }) => type.startsWith("kubernetes:"))
   .map(({ type, props }) => {
     const [, version = "", kind = ""] = type.split(":");
-    const object = JSON.parse(JSON.stringify(props)) as Omit<LiveObject, "apiVersion" | "kind"> & {
+    const object = JSON.parse(JSON.stringify(props)) as LiveObject & {
       stringData?: Record<string, string>;
     };
     return { ...object, apiVersion: version === "core/v1" ? "v1" : version, kind };
