@@ -28,6 +28,8 @@ export interface MasterArgs {
   readonly authority: FleetAuthority | undefined;
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
   readonly databaseCaCertificate: string;
+  /** Hosts of the registries that images may come from. */
+  readonly imageRegistries: readonly string[];
   /** Whether the control plane's database refuses to be deleted. */
   readonly protectData: boolean;
 }
@@ -47,7 +49,12 @@ export class Master extends pulumi.ComponentResource {
     super(
       "fluxbilling:fleet:Master",
       name,
-      { zone: args.zone, country: args.country, protectData: args.protectData },
+      {
+        zone: args.zone,
+        country: args.country,
+        protectData: args.protectData,
+        imageRegistries: args.imageRegistries,
+      },
       opts,
     );
     const child = { parent: this };

@@ -97,6 +97,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       authority: authorityFor(fleet.master.certificates.issuer),
       databaseCaCertificate: masterCaCertificate,
       protectData: fleet.protectData,
+      imageRegistries: fleet.imageRegistries,
     },
     { providers: masterProviders },
   );

@@ -1,10 +1,10 @@
 import { makesPods, metadataOf, podLabelsOf, selectsAll, selects } from "../kubernetes-objects.ts";
 import type { NetworkPolicySpec } from "../kubernetes-objects.ts";
 import { stackRule } from "../rule.ts";
-import { ofType } from "../tenant-stack.ts";
+import { ofType, tenantsOf } from "../tenant-stack.ts";
 
 /**
- * Every network policy selects every pod of its namespace or at least one that the stack makes.
+ * Every network policy of a tenant selects every pod of its namespace or at least one that the stack makes.
  *
  * Why: a policy whose labels fit no pod looks like protection and is none.
  * Blind to: pods that are made outside the stack.
@@ -13,7 +13,7 @@ export const networkPolicySelectsAPod = stackRule(
   {
     name: "network-policy-selects-a-pod",
     description:
-      "Every network policy selects every pod of its namespace or at least one that the stack makes.",
+      "Every network policy of a tenant selects every pod of its namespace or at least one that the stack makes.",
     group: "isolation",
     severity: "medium",
     claims: ["F1", "P6"],
@@ -21,6 +21,7 @@ export const networkPolicySelectsAPod = stackRule(
     remediation: "Correct the labels of the policy's podSelector, or remove the policy.",
   },
   (subjects, report) => {
+    const namespaces = tenantsOf(subjects).map(({ names }) => names.namespace);
     const pods = subjects
       .filter(({ type }) => makesPods(type))
       .map(({ type, props }) => ({
@@ -33,6 +34,10 @@ export const networkPolicySelectsAPod = stackRule(
     )) {
       const selector = props.spec?.podSelector;
       const { namespace } = metadataOf(props);
+      // Elsewhere a policy may stand before the pods that it is for.
+      if (!namespaces.includes(namespace ?? "")) {
+        continue;
+      }
       const selected = pods.some(
         (pod) => pod.namespace === namespace && selects(selector, pod.labels),
       );

@@ -60,6 +60,8 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "what the program is told; policies and server decide what it reaches",
   "tenant: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.securityContext.runAsUser":
     "any user but root, which runAsNonRoot shuts out too",
+  "fleet: fluxbilling:fleet:Master imageRegistries.*":
+    "the fleet's own stack makes no pod that names an image",
   "fleet: command:remote:Command create":
     "a command that trusts no key; who writes commands is root on the host already",
   "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.namespace":
