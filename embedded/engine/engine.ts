@@ -33,6 +33,9 @@ const EMBEDDED_ADDRESSES = "10.77.0.0/24";
  * and tears it when the disk fills in between, the copy beside it too: so a run with little room is not begun.
  */
 const STATE_ROOM_MIB = 256;
+/** With less than this a run is ended as by Ctrl-C: what it has begun is finished and recorded in what is left. */
+const STATE_ROOM_LEFT_MIB = 128;
+const ROOM_POLL_MS = 200;
 
 /** What a run of the CLI came to. */
 export interface PulumiRun {
@@ -144,6 +147,12 @@ export async function runPulumi(
     });
     const interrupt = (): void => void child.kill("SIGINT");
     options.signal?.addEventListener("abort", interrupt, { once: true });
+    const outOfRoom = setInterval(() => {
+      if (freeMib(options.stateFolder ?? STATE) >= STATE_ROOM_LEFT_MIB) return;
+      clearInterval(outOfRoom);
+      told.stderr += "The run was ended early: no space left on device\n";
+      interrupt();
+    }, ROOM_POLL_MS);
     const told = { stdout: "", stderr: "" };
     const listen = (stream: Readable, name: "stdout" | "stderr"): void => {
       let rest = "";
@@ -160,6 +169,7 @@ export async function runPulumi(
     listen(child.stdout, "stdout");
     listen(child.stderr, "stderr");
     child.once("error", (cause) => {
+      clearInterval(outOfRoom);
       reject(
         new PlatformError(
           `Program "${program}": must start, got ${cause.message}. Run npm start, which makes it.`,
@@ -168,6 +178,7 @@ export async function runPulumi(
       );
     });
     child.once("close", (code, signal) => {
+      clearInterval(outOfRoom);
       options.signal?.removeEventListener("abort", interrupt);
       // As a shell counts them: 128 and the signal's number, of which 9 is the one that matters.
       resolve({ exitCode: code ?? (signal === "SIGKILL" ? 137 : 128), ...told });
@@ -179,13 +190,17 @@ export async function runPulumi(
 const WITH_SETTINGS = new Set(["up", "preview", "refresh", "destroy", "config", "import"]);
 
 function assertRoomForState(folder: string): void {
-  const { bavail, bsize } = statfsSync(folder);
-  const freeMib = (bavail * bsize) / 2 ** 20;
-  if (freeMib >= STATE_ROOM_MIB) return;
+  const mib = freeMib(folder);
+  if (mib >= STATE_ROOM_MIB) return;
   throw new PlatformError(
-    `State folder "${folder}": its disk must have ${STATE_ROOM_MIB} MiB free, got ${freeMib.toFixed(0)} MiB. ` +
+    `State folder "${folder}": its disk must have ${STATE_ROOM_MIB} MiB free, got ${mib.toFixed(0)} MiB. ` +
       "Free some space there and run it again; nothing was begun.",
   );
+}
+
+function freeMib(folder: string): number {
+  const { bavail, bsize } = statfsSync(folder);
+  return (bavail * bsize) / 2 ** 20;
 }
 
 /** What is known of the CLI's own words: a rule, and the way out of it. */

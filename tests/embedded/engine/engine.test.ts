@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
@@ -73,6 +74,33 @@ async function recordedTypes(options: PulumiOptions): Promise<string[]> {
 }
 
 describe("the engine with the embedded plugins", () => {
+  it("ends a run whose disk fills, with a whole record that the next run goes on from", async () => {
+    const stateFolder = join(folder, "full", "state");
+    await mkdir(stateFolder, { recursive: true });
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=320m", "tmpfs", stateFolder]);
+    try {
+      const options = await newStack("full", PROGRAM);
+      const filler = join(stateFolder, "filler");
+      const once = join(folder, "full", "once");
+      const fill = `{ touch ${once}; fallocate -l 250M ${filler}; sleep 2; }`;
+      const greeting = `[ -e ${once} ] || ${fill}; echo filled`;
+      await succeed(["config", "set", "greeting", greeting, "--stack", STACK], options);
+      const full = await runPulumi(up(), options);
+      expect(full.exitCode).not.toBe(0);
+      expect(pulumiFailure(STACK, full).message).toBe(
+        'Stack "test": its state must be written to disk, got a full disk. ' +
+          "Free some space under .cache and run it again.",
+      );
+      rmSync(filler);
+      expect(await recordedTypes(options)).toContain(KEY);
+      await recoverStack(STACK, options);
+      await succeed(up(), options);
+      expect(counts(await succeed(preview(), options))).toEqual(["4 unchanged"]);
+    } finally {
+      execFileSync("umount", [stateFolder]);
+    }
+  });
+
   it("creates a program's resources, finds nothing to do the second time, and removes them", async () => {
     const options = await newStack("life", PROGRAM);
     expect(counts(await succeed(preview(), options))).toEqual(["+ 4 to create"]);
