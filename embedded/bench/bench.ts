@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process";
+import { readFile } from "node:fs/promises";
 
 import { bringUp } from "../bring-up.ts";
-import { deploy, destroy, preview } from "../deploy.ts";
+import { deploy, destroy, preview, runOnStack } from "../deploy.ts";
 import { type LocalTenant, writeFleetStack, writeTenantStack } from "../local-fleet.ts";
+import type { PlatformFacts } from "../machines/platform.ts";
 import { Steps } from "../steps.ts";
 import { buildToolchain, clearWorkshop } from "../toolchain/build.ts";
 import { HELM } from "../toolchain/tools.ts";
@@ -10,6 +12,8 @@ import { plainTenant } from "./plain-tenant.ts";
 import { table, timed, type Timings } from "./timings.ts";
 
 const DEFAULT_RUNS = 5;
+/** Tenants that are made at the same time, to see what a location takes in a minute. */
+const AT_ONCE = 4;
 
 /**
  * `npm run bench -- [runs]`: how long the main job takes, beside what a user would otherwise pick doing the same
@@ -31,6 +35,7 @@ export async function bench(args: readonly string[]): Promise<number> {
   const kubectls: number[] = [];
   const helms: number[] = [];
   const starts: number[] = [];
+  const unjudged: number[] = [];
   for (let run = 0; run < runs; run += 1) {
     const tenant: LocalTenant = { name: `bench-${run}`, location: "nl-1", plan: "lite" };
     const stack = await writeTenantStack(tenant);
@@ -39,6 +44,7 @@ export async function bench(args: readonly string[]): Promise<number> {
       ups.push(await timed(() => deploy(stack, facts)));
       progress("preview without change");
       sames.push(await timed(() => preview(stack, facts)));
+      unjudged.push(await timed(() => runOnStack(["preview"], stack, facts)));
       repeats.push(await timed(() => deploy(stack, facts)));
       const plain = await plainTenant(stack, facts, `plain-${run}`);
       await destroy(stack, facts);
@@ -55,16 +61,57 @@ export async function bench(args: readonly string[]): Promise<number> {
       starts.push(await timed(() => Promise.resolve(npmStart())));
     });
   }
+  const together = await steps.run(`${AT_ONCE} tenants at once`, () => manyAtOnce(facts));
   const rows: Timings[] = [
     { title: "tenant: pulumi up from nothing, policy pack on", seconds: ups, mustSeconds: 6 },
     { title: "tenant: preview without change", seconds: sames, mustSeconds: 3 },
+    { title: "tenant: preview without change and without the pack", seconds: unjudged },
     { title: "tenant: pulumi up without change", seconds: repeats },
     { title: "the same objects: kubectl apply and psql", seconds: kubectls },
     { title: "the same objects: helm install and psql", seconds: helms },
     { title: "second npm start", seconds: starts, mustSeconds: 10 },
+    { title: `${AT_ONCE} tenants at once: pulumi up`, seconds: [together.pulumi] },
+    { title: `${AT_ONCE} tenants at once: kubectl apply and psql`, seconds: [together.kubectl] },
   ];
-  process.stdout.write(`\n${table(rows)}\n`);
+  const perMinute = (seconds: number): string => ((AT_ONCE / seconds) * 60).toFixed(1);
+  process.stdout.write(
+    `\n${table(rows)}\n\nTenants a minute on one location: ${perMinute(together.pulumi)} with pulumi up, ` +
+      `${perMinute(together.kubectl)} with kubectl and psql (aim: 60).\n` +
+      `Memory of the location a tenant: ${together.tenantMib.toFixed(0)} MiB.\n`,
+  );
   return 0;
+}
+
+/** Several tenants of one location, made at the same time: by the engine, then by plain tools. */
+async function manyAtOnce(
+  facts: PlatformFacts,
+): Promise<{ pulumi: number; kubectl: number; tenantMib: number }> {
+  const stacks = await Promise.all(
+    Array.from({ length: AT_ONCE }, (_, index) =>
+      writeTenantStack({ name: `many-${index}`, location: "nl-1", plan: "lite" }),
+    ),
+  );
+  const before = await usedMib();
+  const pulumi = await timed(() => Promise.all(stacks.map((stack) => deploy(stack, facts))));
+  const tenantMib = ((await usedMib()) - before) / AT_ONCE;
+  const plain = await Promise.all(
+    stacks.map((stack, index) => plainTenant(stack, facts, `bare-${index}`)),
+  );
+  for (const stack of stacks) await destroy(stack, facts);
+  try {
+    const kubectl = await timed(() => Promise.all(plain.map((tenant) => tenant.byKubectl())));
+    return { pulumi, kubectl, tenantMib };
+  } finally {
+    for (const tenant of plain) await tenant.remove();
+  }
+}
+
+/** Memory in use on this machine, in MiB, without what the kernel gives back when asked. */
+async function usedMib(): Promise<number> {
+  const text = await readFile("/proc/meminfo", "utf8");
+  const kib = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(text)?.[1] ?? NaN);
+  return (kib("MemTotal") - kib("MemAvailable")) / 1024;
 }
 
 function npmStart(): void {
