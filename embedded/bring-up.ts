@@ -6,6 +6,7 @@ import { type PlatformFacts, startPlatform } from "./machines/platform.ts";
 import { assertMachineCanHost } from "./requirements.ts";
 import type { Steps } from "./steps.ts";
 import { buildToolchain, clearWorkshop, toolchainState } from "./toolchain/build.ts";
+import { type Tool, TOOLS } from "./toolchain/tools.ts";
 
 /** A platform that runs: its machines, and the images its clusters hold. */
 export interface Running {
@@ -33,11 +34,11 @@ export async function bringUp(steps: Steps): Promise<Running> {
 }
 
 /** What tests of the embedded parts need before a machine runs: packages, toolchain, plugins, images, policy pack. */
-export async function prepare(steps: Steps): Promise<void> {
-  const tools = await toolchainState();
-  await assertMachineCanHost(tools.every((tool) => tool.isBuilt));
+export async function prepare(steps: Steps, tools: readonly Tool[] = TOOLS): Promise<void> {
+  const built = await toolchainState(tools);
+  await assertMachineCanHost(built.every((tool) => tool.isBuilt));
   await steps.run("Debian packages", installMissingPackages);
-  await steps.run("toolchain", (progress) => buildToolchain(progress));
+  await steps.run("toolchain", (progress) => buildToolchain(progress, tools));
   await steps.run("plugins", async (progress) => {
     const plugins = await installPlugins();
     progress(plugins.map(({ name, origin }) => `${name} ${origin}`).join(", "));

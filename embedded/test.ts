@@ -9,6 +9,7 @@ import { asOperator, platformFacts, stopPlatform } from "./machines/platform.ts"
 import { CACHE, ROOT } from "./paths.ts";
 import { PlatformError } from "./platform-error.ts";
 import { Steps } from "./steps.ts";
+import { CHECKERS, TOOLS } from "./toolchain/tools.ts";
 
 const BIN = join(ROOT, "node_modules", ".bin");
 const RESULTS = join(CACHE, "test-results");
@@ -44,7 +45,7 @@ export async function test(args: readonly string[]): Promise<number> {
   runLevel("unit", here, tally);
   if (level === "all") {
     const steps = new Steps();
-    await prepare(steps);
+    await prepare(steps, [...TOOLS, ...CHECKERS]);
     runLevel("embedded", here, tally);
     const ranBefore = (await platformFacts()) !== undefined;
     try {

@@ -120,6 +120,22 @@ export const TOOLS: readonly Tool[] = [
   cni("meta", "portmap"),
 ];
 
+/** Built by `npm test` alone: independent checks of the objects that the program makes. */
+export const CHECKERS: readonly Tool[] = [
+  {
+    binary: "kubeconform",
+    module: "kubeconform",
+    command: "github.com/yannh/kubeconform/cmd/kubeconform",
+    versionOf: "github.com/yannh/kubeconform",
+  },
+  {
+    binary: "kube-score",
+    module: "kube-score",
+    command: "github.com/zegl/kube-score/cmd/kube-score",
+    versionOf: "github.com/zegl/kube-score",
+  },
+];
+
 /** Built by `npm run bench` alone, to compare with. */
 export const HELM: Tool = {
   binary: "helm",

@@ -1,0 +1,82 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { deploy, destroy, runOnStack } from "../../embedded/deploy.ts";
+import { readImages } from "../../embedded/images/build-images.ts";
+import { type LocalStack, writeFleetStack, writeTenantStack } from "../../embedded/local-fleet.ts";
+import type { PlatformFacts } from "../../embedded/machines/platform.ts";
+import { kubeconform, kubeScore, type Manifest, writeObjects } from "../support/checkers.ts";
+import { kubectl, platform } from "../support/platform.ts";
+
+/** Findings that are as they should be, and why: `<check>: <object>`, where a star ends it for any more. */
+const ACCEPTED: { readonly [finding: string]: string } = {};
+
+describe("the objects of a fleet and a tenant, judged by others", () => {
+  let facts: PlatformFacts;
+  let folder: string;
+  let files: readonly string[];
+  let tenant: LocalStack;
+
+  beforeAll(async () => {
+    facts = await platform();
+    folder = await mkdtemp(join(tmpdir(), "checkers-"));
+    const fleet = await writeFleetStack(facts, await readImages());
+    tenant = await writeTenantStack({ name: "judged", location: "nl-1", plan: "lite" });
+    await deploy(tenant, facts);
+    const objects = [...(await objectsOf(fleet, facts)), ...(await objectsOf(tenant, facts))];
+    files = await writeObjects(join(folder, "objects"), objects);
+  });
+
+  afterAll(async () => {
+    await destroy(tenant, facts);
+    await rm(folder, { recursive: true });
+  });
+
+  it("fit the API server's own schemas to the field", async () => {
+    const openApi = await kubectl(facts.machines["nl-1"], "get", "--raw", "/openapi/v2");
+    expect(await kubeconform(folder, files, openApi)).toEqual([]);
+  });
+
+  it("have no finding of kube-score without a reason", async () => {
+    const findings = await kubeScore(files);
+    const unexplained = findings.filter(
+      (finding) => !Object.keys(ACCEPTED).some((accepted) => matches(finding, accepted)),
+    );
+    expect(unexplained).toEqual([]);
+    // A reason for what is no longer found has to go.
+    const unused = Object.keys(ACCEPTED).filter(
+      (accepted) => !findings.some((finding) => matches(finding, accepted)),
+    );
+    expect(unused).toEqual([]);
+  });
+});
+
+function matches(finding: string, accepted: string): boolean {
+  return accepted.endsWith("*")
+    ? finding.startsWith(accepted.slice(0, -1))
+    : finding.startsWith(`${accepted}:`);
+}
+
+/** The Kubernetes objects that a stack has recorded, as they were sent; what is secret is replaced. */
+async function objectsOf(stack: LocalStack, facts: PlatformFacts): Promise<Manifest[]> {
+  const { stdout } = await runOnStack(["stack", "export"], stack, facts);
+  const { deployment } = JSON.parse(stdout) as {
+    deployment: { resources: { type: string; inputs?: Manifest }[] };
+  };
+  return deployment.resources
+    .filter(({ type }) => type.startsWith("kubernetes:"))
+    .map(({ inputs }) => withoutMarks(inputs) as Manifest);
+}
+
+function withoutMarks(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutMarks);
+  if (typeof value !== "object" || value === null) return value;
+  if ("ciphertext" in value) return "c2VjcmV0";
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => !key.startsWith("__"))
+      .map(([key, entry]) => [key, withoutMarks(entry)]),
+  );
+}
