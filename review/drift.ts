@@ -216,7 +216,7 @@ function differences(
     const last = path.split(".").at(-1) ?? "";
     const isWhole =
       (exact && path.startsWith("spec")) ||
-      (fields.length === 0 && path !== "") ||
+      (fields.length === 0 && path.startsWith("spec")) ||
       WHOLE_MAPS.has(last);
     const more = isWhole ? Object.keys(there).filter((key) => !(key in recorded)) : [];
     return [...faults, ...more.map((key) => `${path}.${key} must not be there, got it`)];

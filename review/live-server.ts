@@ -118,8 +118,8 @@ export async function liveServer(access: ServerAccess): Promise<ServerSubjects> 
       }),
     );
     if (SHIPPED.includes(name)) {
-      // What the machine itself keeps there is its own; the others are shut to everyone.
-      add("", ...(name === "kine" ? [] : grants));
+      // The machine's own datastore is no business of the fleet's, and nobody connects to template0.
+      add("", ...(["kine", "template0"].includes(name) ? [] : grants));
       continue;
     }
     add(

@@ -19,7 +19,7 @@ import { asJson } from "./formats/json.ts";
 import { asJunit } from "./formats/junit.ts";
 import { asOscal } from "./formats/oscal.ts";
 import { asSarif } from "./formats/sarif.ts";
-import { clusterScopes, liveObjects } from "./live-cluster.ts";
+import { clusterScopes, liveObjects, synthetic } from "./live-cluster.ts";
 import { liveServer } from "./live-server.ts";
 import { cannotReach, CANNOT_REACH } from "./question.ts";
 import type { Side } from "./question.ts";
@@ -195,7 +195,11 @@ function withDatabases(
     name: machine,
     tenant: FLEET,
     readFrom: ({ urn }) => urn,
-    subjects: [...(shared?.subjects ?? []), ...rest],
+    subjects: [
+      synthetic("fluxbilling:fleet:DatabaseServer", `${machine}-server`, {}),
+      ...(shared?.subjects ?? []),
+      ...rest,
+    ],
   };
   return [...joined.filter(({ tenant }) => tenant !== FLEET), fleetScope];
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import { deploy, judgedPreview, preview } from "../../embedded/deploy.ts";
+import { deploy, destroy, judgedPreview } from "../../embedded/deploy.ts";
 import { runPulumi, stackExport } from "../../embedded/engine/engine.ts";
 import { policyPack } from "../../embedded/engine/policy-pack.ts";
 import { type LocalStack, localStackOf, writeTenantStack } from "../../embedded/local-fleet.ts";
@@ -140,7 +140,8 @@ describe("the policy pack on the real engine", () => {
       await writeTenantStack({ name: "acme", location: "nl-1", plan: "lite" });
     });
 
-    afterAll(() => {
+    afterAll(async () => {
+      await destroy(stacks["tenant"] as LocalStack, facts);
       const { configFile } = stacks["suspended tenant"] as LocalStack;
       rmSync(join(configFile, ".."), { recursive: true });
     });
