@@ -27,6 +27,14 @@ export interface PackRun {
   readonly reportFile?: string | undefined;
 }
 
+/**
+ * Inputs of the resources that were judged one by one, by URN.
+ *
+ * Rules about a stack read these too: the engine hands them what a resource will come to be, in which a
+ * component's inputs are missing and what a provider answers is not known yet.
+ */
+type Inputs = Map<string, unknown>;
+
 /** How often a rule was asked, and what it found. */
 interface Tally {
   readonly asked: Set<string>;
@@ -46,11 +54,12 @@ export function asPolicies(rules: readonly Rule[], run: PackRun): Policies {
       { asked: new Set<string>(), violations: 0, excepted: 0, found: [] },
     ]),
   );
+  const inputs: Inputs = new Map();
   const policies = rules.map((rule) => {
     const tally = tallies.get(rule.name) as Tally;
     return rule.kind === "resource"
-      ? resourcePolicy(rule, tally, run)
-      : stackPolicy(rule, tally, run);
+      ? resourcePolicy(rule, tally, run, inputs)
+      : stackPolicy(rule, tally, run, inputs);
   });
   return [...policies, everyRuleRan(tallies, run)];
 }
@@ -71,11 +80,17 @@ function told(rule: Rule): Omit<ResourceValidationPolicy, "validateResource"> {
   };
 }
 
-function resourcePolicy(rule: ResourceRule, tally: Tally, run: PackRun): ResourceValidationPolicy {
+function resourcePolicy(
+  rule: ResourceRule,
+  tally: Tally,
+  run: PackRun,
+  inputs: Inputs,
+): ResourceValidationPolicy {
   return {
     ...told(rule),
     validateResource: (args, report) => {
       tally.asked.add(args.urn);
+      inputs.set(args.urn, args.props);
       const say = counted(rule, tally, run, report);
       rule.judge(subjectOf(args), (message) => {
         say(message, args.urn);
@@ -84,11 +99,22 @@ function resourcePolicy(rule: ResourceRule, tally: Tally, run: PackRun): Resourc
   };
 }
 
-function stackPolicy(rule: StackRule, tally: Tally, run: PackRun): StackValidationPolicy {
+function stackPolicy(
+  rule: StackRule,
+  tally: Tally,
+  run: PackRun,
+  inputs: Inputs,
+): StackValidationPolicy {
   return {
     ...told(rule),
     validateStack: (args, report) => {
-      const subjects = args.resources.map(subjectOf);
+      const subjects = args.resources.map((resource) => {
+        const subject = subjectOf(resource);
+        // A stack has outputs alone.
+        return subject.type === "pulumi:pulumi:Stack"
+          ? subject
+          : { ...subject, props: inputs.get(subject.urn) ?? subject.props };
+      });
       for (const { urn } of subjects) {
         tally.asked.add(urn);
       }

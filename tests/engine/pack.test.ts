@@ -211,7 +211,7 @@ describe("the policy pack on the real engine", () => {
     const { run } = await spoilt(stack, spoilings);
     expect(run.exitCode).not.toBe(0);
     const output = stripVTControlCharacters(`${run.stdout}\n${run.stderr}`);
-    const found = [...output.matchAll(/\[mandatory\]\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g)].map(
+    const found = [...output.matchAll(/\[mandatory\](?: \[severity: \w+\])?\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g)].map(
       ([, rule = "", message = ""]) => ({ rule, message: message.trim() }),
     );
     if (found.length === 0) throw new Error(`the pack must say something, got:\n${output}`);

@@ -17,7 +17,7 @@ export interface Spoiling {
 }
 
 /** Stands for a value that is not known at preview. */
-export const SMUGGLED = "\u0000smuggled";
+const SMUGGLED = "\u0000smuggled";
 
 const spoilings = JSON.parse(
   readFileSync(process.env["FLUX_SPOILINGS"] ?? "", "utf8"),
