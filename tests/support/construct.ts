@@ -14,6 +14,8 @@ export interface Registered {
   readonly protect: boolean;
   /** Inputs whose changes are not applied. */
   readonly ignoreChanges: readonly string[];
+  /** Name of the component that it is part of. @default "" */
+  readonly parent: string;
 }
 
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
@@ -67,6 +69,7 @@ export async function construct(
   const registered: Registered[] = [];
   // Mocks are told no options, so they are kept as each resource is constructed.
   const options = new Map<string, pulumi.ResourceOptions>();
+  const names = new Map<pulumi.Resource, string>();
   const faults: string[] = [];
   await pulumi.runtime.setMocks(
     {
@@ -93,10 +96,18 @@ export async function construct(
         }
         const secretInputs: string[] = [];
         const opened = open(inputs, "", secretInputs) as Record<string, unknown>;
-        const { protect = false, ignoreChanges = [] } = options.get(`${type} ${name}`) ?? {};
+        const {
+          protect = false,
+          ignoreChanges = [],
+          parent,
+        } = options.get(`${type} ${name}`) ?? {};
         registered.push({
           ...{ type, name, inputs: opened, secretInputs, provider: provider ?? "" },
-          ...{ protect, ignoreChanges },
+          ...{
+            protect,
+            ignoreChanges,
+            parent: parent === undefined ? "" : (names.get(parent) ?? ""),
+          },
         });
         return { id: id ?? `${name}-id`, state: { ...opened, ...outputs?.(name) } };
       },
@@ -114,7 +125,8 @@ export async function construct(
   Error.stackTraceLimit = 0;
   try {
     await pulumi.runtime.runInPulumiStack(async () => {
-      pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
+      pulumi.runtime.registerStackTransformation(({ type, name, opts, resource }) => {
+        names.set(resource, name);
         options.set(`${type} ${name}`, opts);
         return undefined;
       });
