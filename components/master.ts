@@ -162,6 +162,17 @@ export class Master extends pulumi.ComponentResource {
       },
       { ...inside, dependsOn: [database] },
     );
+    new postgresql.Grant(
+      `${name}-no-public-schema`,
+      {
+        database: CONTROL_PLANE_DATABASE,
+        role: PUBLIC_ROLE,
+        schema: "public",
+        objectType: "schema",
+        privileges: [],
+      },
+      { ...inside, dependsOn: [shut] },
+    );
     const connect = new postgresql.Grant(
       `${name}-app-connect`,
       {

@@ -78,9 +78,16 @@ export async function liveObjects(kubeconfig: string): Promise<readonly LiveObje
   return lists.flat().filter(isOurs);
 }
 
-/** The client's classes as plain objects; dates as text. */
-function plain(object: object): LiveObject {
-  return JSON.parse(JSON.stringify(object)) as LiveObject;
+/** The client's classes as plain objects: dates as text, and words that JavaScript reserves as the API has them. */
+export function plain(object: object): LiveObject {
+  return JSON.parse(JSON.stringify(object), function (this: unknown, key, value: unknown) {
+    const reserved = /^_(from|default|continue|enum|in|static)$/.exec(key)?.[1];
+    if (reserved === undefined) {
+      return value;
+    }
+    (this as Record<string, unknown>)[reserved] = value;
+    return undefined;
+  }) as LiveObject;
 }
 
 /** What the cluster makes by itself in every namespace, or out of another object, is left out. */
@@ -99,8 +106,9 @@ function isOurs({ kind, metadata, roleRef, subjects }: LiveObject): boolean {
     );
   }
   if (SYSTEM.test(namespace)) {
-    // Of the system's namespaces only what decides over tenants' hosts, and pods where none belong.
+    // Of the system's namespaces what is the fleet's, what decides over tenants' hosts, and pods where none belong.
     return (
+      labels[LOCATION_LABEL] !== undefined ||
       ["TLSOption", "TLSStore", "Middleware", "IngressRoute"].includes(kind) ||
       (namespace === "default" &&
         ["Pod", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob"].includes(kind))

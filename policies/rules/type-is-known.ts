@@ -47,6 +47,8 @@ const KNOWN = new Set([
   "tls:index/selfSignedCert:SelfSignedCert",
   "pulumi:index:Stash",
   "pulumi:pulumi:Stack",
+  // What a review reads of a server beside its roles and grants.
+  "live:postgresql:Server",
   ...["command", "kubernetes", "postgresql", "pulumi", "random", "tls"].map(
     (provider) => `pulumi:providers:${provider}`,
   ),

@@ -5,7 +5,7 @@ import { stripVTControlCharacters } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import { deploy, destroy, judgedPreview } from "../../embedded/deploy.ts";
-import { runPulumi, stackExport } from "../../embedded/engine/engine.ts";
+import { pulumiFailure, runPulumi, stackExport } from "../../embedded/engine/engine.ts";
 import { policyPack } from "../../embedded/engine/policy-pack.ts";
 import { type LocalStack, localStackOf, writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { PlatformFacts } from "../../embedded/machines/platform.ts";
@@ -38,7 +38,7 @@ describe("the policy pack on the real engine", () => {
     const tenant = await writeTenantStack({ name: "acme", location: "nl-1", plan: "lite" });
     for (const stack of [fleet, tenant]) {
       const { run, report } = await judgedPreview(stack, facts);
-      expect(run.exitCode).toBe(0);
+      if (run.exitCode !== 0) throw pulumiFailure(stack.name, run);
       expect(packShortfalls(report)).toEqual([]);
       expect(report?.rules).toHaveLength(RULES.length);
       expect(report?.resources).toBeGreaterThan(40);
@@ -101,7 +101,7 @@ describe("the policy pack on the real engine", () => {
         set: { "spec.minVersion": "VersionTLS12" },
       };
       const { run, report } = await spoilt(fleet, [spoiling], configured(config));
-      expect(run.exitCode).toBe(0);
+      if (run.exitCode !== 0) throw pulumiFailure(fleet.name, run);
       expect(packShortfalls(report)).toEqual([
         "tls-option-floor-is-1-3 must refuse what violates it, got 1 violations let pass",
       ]);
@@ -211,9 +211,11 @@ describe("the policy pack on the real engine", () => {
     const { run } = await spoilt(stack, spoilings);
     expect(run.exitCode).not.toBe(0);
     const output = stripVTControlCharacters(`${run.stdout}\n${run.stderr}`);
-    const found = [...output.matchAll(/\[mandatory\](?: \[severity: \w+\])?\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g)].map(
-      ([, rule = "", message = ""]) => ({ rule, message: message.trim() }),
-    );
+    const found = [
+      ...output.matchAll(
+        /\[mandatory\](?: \[severity: \w+\])?\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g,
+      ),
+    ].map(([, rule = "", message = ""]) => ({ rule, message: message.trim() }));
     if (found.length === 0) throw new Error(`the pack must say something, got:\n${output}`);
     return found;
   }

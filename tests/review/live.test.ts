@@ -6,7 +6,7 @@ import { assess } from "../../review/assess.ts";
 import { drift } from "../../review/drift.ts";
 import type { LiveMachine } from "../../review/drift.ts";
 import { openFailures } from "../../review/finding.ts";
-import { clusterScopes } from "../../review/live-cluster.ts";
+import { clusterScopes, plain } from "../../review/live-cluster.ts";
 import type { LiveObject } from "../../review/live-cluster.ts";
 import { SERVER_TYPE } from "../../review/live-server.ts";
 import { LIVE_RULES } from "../../review/review.ts";
@@ -66,6 +66,20 @@ function failures(objects: readonly LiveObject[]): readonly string[] {
     ).map(({ rule, message }) => `${rule}: ${message}`),
   );
 }
+
+describe("a live object", () => {
+  it("has the API's own words where the client reserves them", () => {
+    expect(
+      plain({
+        kind: "NetworkPolicy",
+        spec: { ingress: [{ _from: [{ podSelector: {} }], ports: [] }] },
+      }),
+    ).toEqual({
+      kind: "NetworkPolicy",
+      spec: { ingress: [{ from: [{ podSelector: {} }], ports: [] }] },
+    });
+  });
+});
 
 describe("a live tenant", () => {
   it("is judged by the same rules, and a good one passes them all", () => {
