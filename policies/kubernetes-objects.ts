@@ -204,6 +204,7 @@ function matches(
       return value !== undefined;
     case "DoesNotExist":
       return value === undefined;
+    case undefined:
     default:
       return false;
   }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { exceptionTenant, FLEET } from "../model/exceptions.ts";
 import { TENANT_NAMESPACE_PREFIX } from "../model/labels.ts";
 import { quantity } from "../policies/kubernetes-objects.ts";
+import { shown } from "../policies/rule.ts";
 import type { RuleFacts, Subject } from "../policies/rule.ts";
 import { HIDDEN } from "./assess.ts";
 import type { Finding } from "./finding.ts";
@@ -179,9 +180,7 @@ function serverDifferences(
   live: Readonly<Record<string, unknown>>,
 ): readonly string[] {
   const words = (value: unknown): string =>
-    Array.isArray(value)
-      ? value.map(String).toSorted().join(", ") || "none"
-      : String(value ?? "none");
+    Array.isArray(value) ? value.map(String).toSorted().join(", ") || "none" : shown(value);
   return READ_BACK.filter(
     (key) => inputs[key] !== undefined && words(inputs[key]) !== words(live[key]),
   ).map((key) => `${key} must be ${words(inputs[key])}, got ${words(live[key])}`);
@@ -221,7 +220,7 @@ function differences(
     const more = isWhole ? Object.keys(there).filter((key) => !(key in recorded)) : [];
     return [...faults, ...more.map((key) => `${path}.${key} must not be there, got it`)];
   }
-  return same(recorded, live) ? [] : [`${path} must be ${tell(recorded)}, got ${tell(live)}`];
+  return same(recorded, live) ? [] : [`${path} must be ${shown(recorded)}, got ${shown(live)}`];
 }
 
 function same(recorded: unknown, live: unknown): boolean {
@@ -230,10 +229,6 @@ function same(recorded: unknown, live: unknown): boolean {
   }
   const number = typeof recorded === "string" ? quantity(recorded) : undefined;
   return number !== undefined && typeof live === "string" && number === quantity(live);
-}
-
-function tell(value: unknown): string {
-  return value === undefined ? "none" : typeof value === "object" ? "an object" : String(value);
 }
 
 function finding(

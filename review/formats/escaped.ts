@@ -7,7 +7,6 @@ export function escaped(text: string): string {
       .replaceAll(">", "&gt;")
       .replaceAll('"', "&quot;")
       // Characters that XML 1.0 cannot hold.
-      // eslint-disable-next-line no-control-regex
       .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "")
   );
 }

@@ -1,12 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type {
-  Policies,
-  ResourceValidationArgs,
-  ResourceValidationPolicy,
-  StackValidationArgs,
-} from "@pulumi/policy";
+import type { Policies, ResourceValidationArgs, StackValidationArgs } from "@pulumi/policy";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Exception } from "../../model/exceptions.ts";
 import { packShortfalls, REVIEWED_PACK } from "../../model/policy-pack.ts";
@@ -143,7 +138,7 @@ function run(
       continue;
     }
     for (const subject of subjects) {
-      const { validateResource } = policy as ResourceValidationPolicy;
+      const { validateResource } = policy;
       (validateResource as (args: ResourceValidationArgs, report: unknown) => void)(
         subject as unknown as ResourceValidationArgs,
         report,
