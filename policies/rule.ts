@@ -186,5 +186,8 @@ export function shown(value: unknown): string {
   if (Array.isArray(value)) {
     return value.length === 0 ? "none" : value.map(shown).join(", ");
   }
-  return typeof value === "object" ? "an object" : String(value as string | number | boolean);
+  if (typeof value === "object") {
+    return "an object";
+  }
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
