@@ -31,6 +31,8 @@ export interface TenantBackupStore {
   readonly path: string;
   /** Certifies this tenant's key, for the time of this run. */
   readonly authority: SshAuthority;
+  /** Public backup keys, "age1…", that dumps are encrypted to. */
+  readonly recipients: readonly string[];
   /** Addresses from which the store sees this location's pods. */
   readonly sourceAddresses: readonly string[];
 }
@@ -54,7 +56,8 @@ export interface TenantBackupArgs {
 /**
  * The tenant's nightly dump, taken where the tenant lives and carried to its store over SSH.
  *
- * Holds: the job's key opens one command on the store, for one tenant, from the location's own
+ * Holds: the dump leaves the pod encrypted, to keys whose private halves neither the tenant nor the
+ * store has; the job's key opens one command on the store, for one tenant, from the location's own
  * addresses; the store's host key is pinned; two runs never overlap; the job has neither the
  * application's password nor its keys.
  */
@@ -171,6 +174,7 @@ function podSpec(args: TenantBackupArgs, storeSecret: string): k8s.types.input.c
           { name: "DATABASE_USER", value: backupRole },
           { name: "DATABASE_PASSWORD_FILE", value: "/run/secrets/database/password" },
           { name: "DATABASE_CA_FILE", value: "/run/secrets/database/ca.crt" },
+          { name: "RECIPIENTS", value: args.store.recipients.join(",") },
           { name: "STORE_HOST", value: args.store.endpoint.address },
           { name: "STORE_PORT", value: String(args.store.endpoint.port) },
           { name: "STORE_USER", value: args.store.user },

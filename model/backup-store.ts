@@ -11,3 +11,20 @@ export const RECEIVER_PATH = "/usr/local/lib/fluxbilling/receive";
 export function receiveCommand(root: string, tenant: TenantName): string {
   return `${RECEIVER_PATH} -root ${root} -tenant ${tenant}`;
 }
+
+/**
+ * The one command that a mirror's key runs on a store: read the source, or add to the target.
+ *
+ * @param root Folder of all dumps: an absolute path of plain characters.
+ */
+export function mirrorCommand(root: string, side: "source" | "target"): string {
+  return `${RECEIVER_PATH} -root ${root} -mirror ${side}`;
+}
+
+/** Folder of the standby that holds the copy of a store. */
+export function mirrorPath(storeName: string): string {
+  return `/var/lib/fluxbilling/mirror/${storeName}`;
+}
+
+/** What a public backup key looks like: an age recipient, to which dumps are encrypted. */
+export const BACKUP_KEY = /^age1[02-9ac-hj-np-z]{58}$/;

@@ -60,6 +60,7 @@ export async function deployTenant(
         user: store.user,
         path: store.path,
         authority,
+        recipients: store.recipients,
         sourceAddresses: location.egressAddresses ?? [location.address],
       },
       database: { address: location.address, port: location.postgres.port },

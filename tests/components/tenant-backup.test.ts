@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { at, inputOf, TEST_PUBLIC_KEY } from "../support/construct.ts";
-import { TEST_AUTHORITY, tenantResources } from "../support/good.ts";
+import { TEST_AUTHORITY, TEST_RECIPIENT, tenantResources } from "../support/good.ts";
 
 /** One input of a tenant's CronJob. */
 async function job(path: string): Promise<unknown> {
@@ -43,6 +43,7 @@ describe("TenantBackup", () => {
       DATABASE_USER: "backup_acme",
       DATABASE_PASSWORD_FILE: "/run/secrets/database/password",
       DATABASE_CA_FILE: "/run/secrets/database/ca.crt",
+      RECIPIENTS: TEST_RECIPIENT,
       STORE_HOST: "10.77.0.10",
       STORE_PORT: "22",
       STORE_USER: "fluxbackup",

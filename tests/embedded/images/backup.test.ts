@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { gunzipSync } from "node:zlib";
 import ssh2 from "ssh2";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { ageRecipient, makeAgeIdentity } from "../../../embedded/age-key.ts";
 import { buildImages } from "../../../embedded/images/build-images.ts";
 import { sshAuthority } from "../../../model/ssh-certificate.ts";
 import { type Postgres, startPostgres } from "../../support/postgres.ts";
@@ -19,13 +19,14 @@ const run = promisify(execFile);
 
 const USER = 65532;
 const PASSWORD = "canary'pass:word\\with-all";
-const FILE_NAME = /^\d{8}T\d{6}Z-[0-9a-f]{8}\.(dump\.gz|json)$/;
+const FILE_NAME = /^\d{8}T\d{6}Z-[0-9a-f]{8}\.(dump\.gz\.age|json)$/;
 
 let folder = "";
 let root = "";
 let postgres: Postgres;
 let sshd: Sshd;
 let store = "";
+const backupKey = makeAgeIdentity();
 let clientKey = { private: "", public: "" };
 
 beforeAll(async () => {
@@ -95,6 +96,7 @@ function environment(change: { readonly [name: string]: string } = {}): NodeJS.P
     DATABASE_PORT: String(postgres.port),
     DATABASE_NAME: "acme",
     DATABASE_USER: "acme_backup",
+    RECIPIENTS: ageRecipient(backupKey),
     STORE_HOST: sshd.host,
     STORE_PORT: String(sshd.port),
     STORE_USER: sshd.user,
@@ -132,6 +134,19 @@ async function killPod(unsharePid: number | undefined): Promise<void> {
   const pid = String(unsharePid);
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
   process.kill(Number(children.trim()), "SIGKILL");
+}
+
+/** The archive inside a dump of the store, opened with the private backup key. */
+async function opened(dumpName: string): Promise<string> {
+  const identity = join(folder, "backup-key");
+  const archive = join(folder, "opened.dump");
+  await writeFile(identity, `${backupKey}\n`);
+  await run(join(root, "restore"), [
+    ...["-identity", identity],
+    ...["-dump", join(store, "acme", dumpName)],
+    ...["-archive", archive],
+  ]);
+  return archive;
 }
 
 async function storedFiles(): Promise<string[]> {
@@ -200,18 +215,20 @@ describe("backup", () => {
     ) as { [field: string]: unknown };
     expect(kept).toEqual(told);
     const dump = await readFile(join(store, "acme", dumpName));
+    const archive = await opened(dumpName);
     const { stdout: sum } = await run("sha256sum", [join(store, "acme", dumpName)]);
     const [server] = await postgres.query("SELECT current_setting('server_version') AS version");
     const { startedAt, finishedAt, pgDumpVersion, ...facts } = told;
     expect(facts).toEqual({
-      formatVersion: 1,
+      formatVersion: 2,
       tenant: "acme",
       database: "acme",
       file: dumpName,
       sha256: sum.slice(0, 64),
       sizeBytes: dump.length,
-      uncompressedSizeBytes: gunzipSync(dump).length,
+      uncompressedSizeBytes: (await readFile(archive)).length,
       serverVersion: server?.["version"],
+      recipients: [ageRecipient(backupKey)],
     });
     expect(String(pgDumpVersion)).toMatch(/^15\./);
     for (const time of [startedAt, finishedAt, receivedAt]) {
@@ -219,20 +236,15 @@ describe("backup", () => {
     }
 
     await postgres.query("CREATE DATABASE restored");
-    await writeFile(join(folder, "dump"), gunzipSync(dump));
-    await run(
-      "pg_restore",
-      ["--exit-on-error", "--no-owner", "--dbname=restored", join(folder, "dump")],
-      {
-        env: {
-          ...process.env,
-          PGHOST: postgres.host,
-          PGPORT: String(postgres.port),
-          PGUSER: postgres.user,
-          PGPASSWORD: postgres.password,
-        },
+    await run("pg_restore", ["--exit-on-error", "--no-owner", "--dbname=restored", archive], {
+      env: {
+        ...process.env,
+        PGHOST: postgres.host,
+        PGPORT: String(postgres.port),
+        PGUSER: postgres.user,
+        PGPASSWORD: postgres.password,
       },
-    );
+    });
     const digest = "SELECT count(*), md5(string_agg(body, ',' ORDER BY id)) FROM records";
     expect(await postgres.query(digest, "restored")).toEqual(await postgres.query(digest, "acme"));
   });
@@ -259,7 +271,7 @@ describe("backup", () => {
     const refused = await start(withCertificate).ended;
     expect([refused.code, refused.stderr]).toEqual([
       5,
-      `Backup "acme": store "127.0.0.1": must take the dump, got "Store: this key must be used for tenant \\"other\\", got \\"acme\\".".\n`,
+      `Backup "acme": store "127.0.0.1": must do as asked, got "Store: this key must be used for tenant \\"other\\", got \\"acme\\".".\n`,
     ]);
     expect(await storedFiles()).toHaveLength(2);
   });

@@ -1,4 +1,4 @@
-// Command backup dumps one tenant's database and hands the dump to the backup store over SSH.
+// Command backup dumps one tenant's database, encrypts the dump and hands it to the backup store over SSH.
 //
 // Settings come from the environment and mounted files (see sender.ReadSettings). It prints the
 // manifest of what the store has safe as one line of JSON. Exit codes: 0 stored; 2 a setting is wrong;
@@ -9,12 +9,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"fluxbilling/embedded/images/backup/internal/client"
 	"fluxbilling/embedded/images/backup/internal/sender"
 )
 
@@ -37,11 +37,6 @@ func main() {
 }
 
 func end(tenant string, err error) {
-	code := sender.KindDefect
-	var failure *sender.Failure
-	if errors.As(err, &failure) {
-		code = failure.Kind
-	}
 	fmt.Fprintf(os.Stderr, "Backup %q: %s.\n", tenant, err)
-	os.Exit(int(code))
+	os.Exit(client.ExitCode(err))
 }

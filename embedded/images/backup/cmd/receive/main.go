@@ -1,9 +1,12 @@
-// Command receive is the forced command of a tenant's backup key on the store:
+// Command receive is the store's end of backups. It is the forced command of a tenant's backup key,
 //
 //	command="/usr/local/bin/receive -root /srv/backups -tenant acme",restrict ssh-ed25519 AAAA…
 //
-// It takes one dump of that tenant in (see package wire) and answers "stored <sha256>". Exit codes: 0
-// stored, 2 refused, 1 the store's own trouble. What it says on standard error is one sentence.
+// and takes one dump of that tenant in (see package wire) and answers "stored <sha256>"; after a dump it
+// deletes what is kept long enough. With -mirror source or -mirror target it is the forced command of the
+// mirror's key (see store.Serve). An operator runs it with -prune, or with -forget and a deleted tenant's
+// name, whose dumps are deleted a week later. Exit codes: 0 done, 2 refused, 1 the store's own trouble.
+// What it says on standard error is one sentence.
 package main
 
 import (
@@ -11,10 +14,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
-	"fluxbilling/embedded/images/backup/internal/receiver"
+	"fluxbilling/embedded/images/backup/internal/store"
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
 
@@ -26,30 +30,60 @@ const (
 func main() {
 	root := flag.String("root", "", "folder of the store")
 	tenant := flag.String("tenant", "", "the tenant that the key belongs to")
+	mirror := flag.String("mirror", "", "the side of a mirror that the key may serve: source or target")
+	prune := flag.Bool("prune", false, "delete what is kept long enough")
+	forget := flag.String("forget", "", "a deleted tenant, whose dumps go a week from now")
 	maxBytes := flag.Int64("max-bytes", defaultMaxBytes, "largest dump in bytes")
 	flag.Parse()
-
-	// The standard input as a poller knows it: only then does closing it end a read that waits.
-	stdin := os.Stdin
-	if err := syscall.SetNonblock(syscall.Stdin, true); err == nil {
-		stdin = os.NewFile(uintptr(syscall.Stdin), "stdin")
-	}
-	sum, err := receiver.Receive(receiver.Request{
+	request := store.Request{
 		Root:        *root,
 		Tenant:      *tenant,
 		Command:     os.Getenv("SSH_ORIGINAL_COMMAND"),
 		MaxBytes:    *maxBytes,
 		IdleTimeout: idleTimeout,
 		Now:         time.Now,
-	}, stdin)
-	if err == nil {
-		fmt.Printf("stored %s\n", sum)
-		return
 	}
-	fmt.Fprintf(os.Stderr, "Store: %s.\n", err)
-	var refusal *wire.Refusal
-	if errors.As(err, &refusal) {
-		os.Exit(2)
+	if err := run(request, store.Side(*mirror), *prune, *forget); err != nil {
+		fmt.Fprintf(os.Stderr, "Store: %s.\n", strings.TrimSuffix(err.Error(), "."))
+		var refusal *wire.Refusal
+		if errors.As(err, &refusal) {
+			os.Exit(2)
+		}
+		os.Exit(1)
 	}
-	os.Exit(1)
+}
+
+func run(request store.Request, side store.Side, prune bool, forget string) error {
+	switch {
+	case side == store.Source || side == store.Target:
+		return store.Serve(request, side, stdin(), os.Stdout)
+	case prune:
+		return pruned(request)
+	case forget != "":
+		return store.Forget(request.Root, forget, request.Now())
+	}
+	sum, err := store.Receive(request, stdin())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("stored %s\n", sum)
+	// The dump is safe and the sender knows: what goes wrong from here on is the store's trouble, for its log.
+	_, err = store.Prune(request.Root, request.Now())
+	return err
+}
+
+func pruned(request store.Request) error {
+	gone, err := store.Prune(request.Root, request.Now())
+	for _, name := range gone {
+		fmt.Println(name)
+	}
+	return err
+}
+
+// stdin is the standard input as a poller knows it: only then does closing it end a read that waits.
+func stdin() *os.File {
+	if err := syscall.SetNonblock(syscall.Stdin, true); err != nil {
+		return os.Stdin
+	}
+	return os.NewFile(uintptr(syscall.Stdin), "stdin")
 }

@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,9 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-const maxComplaintBytes = 4 << 10
+	"fluxbilling/embedded/images/backup/internal/client"
+)
 
 // dump writes the database as a custom-format archive, uncompressed, to target.
 //
@@ -47,15 +46,15 @@ func dump(ctx context.Context, settings Settings, target io.Writer) error {
 	}
 	command.Cancel = func() error { return command.Process.Signal(unix.SIGTERM) }
 	command.WaitDelay = 5 * time.Second
-	complaint := &lastBytes{}
+	complaint := &client.LastBytes{}
 	command.Stdout = target
 	command.Stderr = complaint
 	if err := command.Run(); err != nil {
-		said := complaint.lastLine()
+		said := complaint.LastLine()
 		if said == "" {
 			said = err.Error()
 		}
-		return fail(KindDatabase, "database %q: must be dumped whole by role %q, got %q; check the role's grants, its certificate authority and that the server answers",
+		return client.Fail(client.KindDatabase, "database %q: must be dumped whole by role %q, got %q; check the role's grants, its certificate authority and that the server answers",
 			settings.DatabaseName, settings.DatabaseUser, said)
 	}
 	return nil
@@ -81,26 +80,4 @@ func memoryFile(content string) (*os.File, error) {
 
 func escapeForPassfile(password []byte) string {
 	return strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(string(password))
-}
-
-// lastBytes keeps the end of what a program complains about.
-type lastBytes struct{ bytes []byte }
-
-func (l *lastBytes) Write(data []byte) (int, error) {
-	l.bytes = append(l.bytes, data...)
-	if surplus := len(l.bytes) - maxComplaintBytes; surplus > 0 {
-		l.bytes = l.bytes[surplus:]
-	}
-	return len(data), nil
-}
-
-func (l *lastBytes) lastLine() string {
-	lines := bytes.Split(bytes.TrimSpace(l.bytes), []byte("\n"))
-	// pg_dump explains an error on the line that has "error:", and adds details and hints after it.
-	for _, line := range lines {
-		if bytes.Contains(line, []byte("error:")) {
-			return string(bytes.TrimSpace(line))
-		}
-	}
-	return string(bytes.TrimSpace(lines[len(lines)-1]))
 }

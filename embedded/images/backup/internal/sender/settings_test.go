@@ -12,9 +12,14 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"fluxbilling/embedded/images/backup/internal/client"
 )
 
-const password = "canary-password"
+const (
+	password  = "canary-password"
+	recipient = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"
+)
 
 func good(t *testing.T) map[string]string {
 	t.Helper()
@@ -48,6 +53,7 @@ func good(t *testing.T) map[string]string {
 		"STORE_HOST":             "store.example",
 		"STORE_HOST_KEY":         strings.TrimSpace(string(ssh.MarshalAuthorizedKey(hostKey))),
 		"STORE_KEY_FILE":         file("id_ed25519", string(pem.EncodeToMemory(block))),
+		"RECIPIENTS":             recipient,
 	}
 }
 
@@ -63,7 +69,7 @@ func TestReadSettingsFillsInDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{settings.DatabasePort, settings.StorePort, settings.StoreUser, string(settings.databasePassword)}
+	got := []string{settings.DatabasePort, settings.Store.Port, settings.Store.User, string(settings.databasePassword)}
 	if strings.Join(got, " ") != "5432 22 backup "+password {
 		t.Fatalf("got %v", got)
 	}
@@ -85,6 +91,7 @@ func TestReadSettingsNamesTheWrongOneAndNoSecret(t *testing.T) {
 		"two passwords":     {"DATABASE_PASSWORD_FILE", secretFile("canary-one\ncanary-two"), `setting "DATABASE_PASSWORD_FILE": must hold one line, got more; write the password alone`},
 		"no authority":      {"DATABASE_CA_FILE", "/nowhere", `setting "DATABASE_CA_FILE": must name a file with content, got "/nowhere"; mount the Secret there`},
 		"a broken host key": {"STORE_HOST_KEY", "ssh-ed25519 AAAA", `setting "STORE_HOST_KEY": must be one public key like "ssh-ed25519 AAAA…", got "ssh-ed25519 AAAA"; copy it from the store's known_hosts line`},
+		"no backup key":     {"RECIPIENTS", "age1canary", `setting "RECIPIENTS": must hold public backup keys "age1…", parted by commas, got "age1canary"; set it in the CronJob`},
 		"a broken key":      {"STORE_KEY_FILE", secretFile("canary-key"), `setting "STORE_KEY_FILE": must hold an ed25519 private key in OpenSSH format without passphrase, got something else; make it with ssh-keygen -t ed25519 -N ''`},
 	}
 	for name, spoiled := range cases {
@@ -92,11 +99,11 @@ func TestReadSettingsNamesTheWrongOneAndNoSecret(t *testing.T) {
 			environment := maps.Clone(good(t))
 			environment[spoiled.name] = spoiled.value
 			_, err := reading(environment)
-			var failure *Failure
-			if !errors.As(err, &failure) || failure.Kind != KindSettings || err.Error() != spoiled.want {
+			var failure *client.Failure
+			if !errors.As(err, &failure) || failure.Kind != client.KindSettings || err.Error() != spoiled.want {
 				t.Fatalf("got %v\nwant %s", err, spoiled.want)
 			}
-			if strings.Contains(err.Error(), "canary") {
+			if strings.Contains(err.Error(), "canary-") {
 				t.Fatalf("a secret shows in %v", err)
 			}
 		})

@@ -18,6 +18,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"fluxbilling/embedded/images/backup/internal/seal"
 )
 
 const (
@@ -31,25 +33,32 @@ const (
 
 // Manifest says what a dump is. It lies beside the dump; a dump without one does not count.
 type Manifest struct {
-	FormatVersion         int       `json:"formatVersion"`
-	Tenant                string    `json:"tenant"`
-	Database              string    `json:"database"`
-	File                  string    `json:"file"`
-	SHA256                string    `json:"sha256"`
-	SizeBytes             int64     `json:"sizeBytes"`
-	UncompressedSizeBytes int64     `json:"uncompressedSizeBytes"`
-	ServerVersion         string    `json:"serverVersion"`
-	PgDumpVersion         string    `json:"pgDumpVersion"`
-	StartedAt             time.Time `json:"startedAt"`
-	FinishedAt            time.Time `json:"finishedAt"`
+	FormatVersion         int    `json:"formatVersion"`
+	Tenant                string `json:"tenant"`
+	Database              string `json:"database"`
+	File                  string `json:"file"`
+	SHA256                string `json:"sha256"`
+	SizeBytes             int64  `json:"sizeBytes"`
+	UncompressedSizeBytes int64  `json:"uncompressedSizeBytes"`
+	ServerVersion         string `json:"serverVersion"`
+	PgDumpVersion         string `json:"pgDumpVersion"`
+	// Recipients are the public backup keys, one of whose private halves opens the dump.
+	Recipients []string  `json:"recipients"`
+	StartedAt  time.Time `json:"startedAt"`
+	FinishedAt time.Time `json:"finishedAt"`
+	// ReceivedAt is when the first store had the dump safe, by that store's clock; a tenant's job does not say it.
+	ReceivedAt *time.Time `json:"receivedAt,omitempty"`
 }
 
 // ManifestVersion is the FormatVersion of manifests as this package writes them.
-const ManifestVersion = 1
+const ManifestVersion = 2
+
+// Ending of a dump's name: gzip inside, age outside (see package seal).
+const Ending = ".dump.gz.age"
 
 var (
 	tenantPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	filePattern   = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.dump\.gz$`)
+	filePattern   = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.dump\.gz\.age$`)
 )
 
 // Refusal is the sender's to mend. Every other error of a transfer is the store's own trouble.
@@ -66,16 +75,16 @@ var ErrCut = Refuse("a transfer must end with its manifest, got a cut one")
 // IsTenant tells whether name can be a tenant: a DNS label.
 func IsTenant(name string) bool { return tenantPattern.MatchString(name) }
 
-// IsFileName tells whether name can be a dump: UTC time, eight hex digits, ".dump.gz"; no path.
+// IsFileName tells whether name can be a dump: UTC time, eight hex digits, the Ending; no path.
 func IsFileName(name string) bool { return filePattern.MatchString(name) }
 
 // FileName names a dump by its start and eight random hex digits, so that no two jobs collide.
 func FileName(startedAt time.Time, random [4]byte) string {
-	return startedAt.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:]) + ".dump.gz"
+	return startedAt.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:]) + Ending
 }
 
 // ManifestName names the manifest that lies beside a dump.
-func ManifestName(file string) string { return strings.TrimSuffix(file, ".dump.gz") + ".json" }
+func ManifestName(file string) string { return strings.TrimSuffix(file, Ending) + ".json" }
 
 // Command is what the job asks the store to run.
 func Command(tenant, file string) string { return "receive " + tenant + " " + file }
@@ -144,10 +153,12 @@ func (w *Writer) frame(kind byte, payload []byte) error {
 
 // Read takes a transfer in: data goes to sink, the manifest comes back once it fits what was received.
 //
-// It fails with ErrCut when the stream ends early, and refuses more than maxBytes of data, a manifest
-// whose hash or size is another, and anything after the manifest. progress is called for every frame.
+// It fails with ErrCut when the stream ends early, and refuses data that is not encrypted, more than
+// maxBytes of it, a manifest whose hash or size is another, and anything after the manifest. progress is
+// called for every frame.
 func Read(from io.Reader, sink io.Writer, maxBytes int64, progress func()) (Manifest, error) {
 	hash := sha256.New()
+	head := &head{}
 	var sizeBytes int64
 	for {
 		kind, length, err := readHeader(from)
@@ -163,8 +174,11 @@ func Read(from io.Reader, sink io.Writer, maxBytes int64, progress func()) (Mani
 			if sizeBytes+int64(length) > maxBytes {
 				return Manifest{}, Refuse("a dump must hold at most %d bytes, got more", maxBytes)
 			}
-			if _, err := io.CopyN(io.MultiWriter(sink, hash), from, int64(length)); err != nil {
+			if _, err := io.CopyN(io.MultiWriter(head, sink, hash), from, int64(length)); err != nil {
 				return Manifest{}, cutOr(err)
+			}
+			if !head.mayBeSealed() {
+				return Manifest{}, Refuse("a dump must be encrypted to a backup key, got one that is not")
 			}
 			sizeBytes += int64(length)
 		case kindManifest:
@@ -177,6 +191,9 @@ func Read(from io.Reader, sink io.Writer, maxBytes int64, progress func()) (Mani
 			}
 			if n, _ := io.ReadFull(from, make([]byte, 1)); n != 0 {
 				return Manifest{}, Refuse("nothing must follow the manifest, got more bytes")
+			}
+			if sizeBytes > 0 && !head.isSealed() {
+				return Manifest{}, Refuse("a dump must be encrypted to a backup key, got one that is not")
 			}
 			return checkManifest(payload, hex.EncodeToString(hash.Sum(nil)), sizeBytes)
 		default:
@@ -207,6 +224,8 @@ func checkManifest(payload []byte, sum string, sizeBytes int64) (Manifest, error
 		return Manifest{}, Refuse("a dump must not be empty, got 0 bytes")
 	case manifest.SizeBytes != sizeBytes:
 		return Manifest{}, Refuse("the manifest's sizeBytes must be %d, got %d", sizeBytes, manifest.SizeBytes)
+	case len(manifest.Recipients) == 0:
+		return Manifest{}, Refuse("the manifest must name the backup keys that open the dump, got none")
 	case manifest.SHA256 != sum:
 		return Manifest{}, Refuse("the manifest's sha256 must be %s, got %.64q", sum, manifest.SHA256)
 	}
@@ -219,3 +238,16 @@ func cutOr(err error) error {
 	}
 	return err
 }
+
+// head keeps the first bytes of a dump: enough to know that it is encrypted.
+type head struct{ bytes []byte }
+
+func (h *head) Write(data []byte) (int, error) {
+	if room := len(seal.Magic) - len(h.bytes); room > 0 {
+		h.bytes = append(h.bytes, data[:min(room, len(data))]...)
+	}
+	return len(data), nil
+}
+
+func (h *head) mayBeSealed() bool { return strings.HasPrefix(seal.Magic, string(h.bytes)) }
+func (h *head) isSealed() bool    { return string(h.bytes) == seal.Magic }

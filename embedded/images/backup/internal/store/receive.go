@@ -1,5 +1,5 @@
-// Package receiver is the store's end of a backup: what a backup key may do, and nothing else.
-package receiver
+// Package store is the store's end of backups: what each key may do, and how long dumps are kept.
+package store
 
 import (
 	"encoding/json"
@@ -28,15 +28,11 @@ type Request struct {
 	Command string
 	// MaxBytes bounds one dump.
 	MaxBytes int64
+	// Mirrored says that the sender is another store, whose word on when it received the dump counts.
+	Mirrored bool
 	// IdleTimeout ends a transfer from which nothing comes.
 	IdleTimeout time.Duration
 	Now         func() time.Time
-}
-
-// stored is the manifest as it lies beside the dump: the sender's, and when the store had it safe.
-type stored struct {
-	wire.Manifest
-	ReceivedAt time.Time `json:"receivedAt"`
 }
 
 // Receive takes one dump in and answers its SHA-256 (hex).
@@ -88,7 +84,10 @@ func Receive(request Request, from io.Reader) (string, error) {
 		return "", wire.Refuse("the manifest must be of %q, %q, got %.80q, %.80q", tenant, file, manifest.Tenant, manifest.File)
 	}
 
-	text, err := json.MarshalIndent(stored{manifest, request.Now().UTC()}, "", "  ")
+	if now := request.Now().UTC(); !request.Mirrored || manifest.ReceivedAt == nil {
+		manifest.ReceivedAt = &now
+	}
+	text, err := json.MarshalIndent(manifest, "", "  ")
 	if err != nil {
 		return "", err
 	}
@@ -108,10 +107,17 @@ func Receive(request Request, from io.Reader) (string, error) {
 	if err := folder.Link(unfinishedManifest, wire.ManifestName(file)); err != nil {
 		return "", err
 	}
+	// Whoever sends dumps lives.
+	if err := folder.Remove(forgottenName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
 	return manifest.SHA256, sync(folder)
 }
 
-// openTenant opens and locks the tenant's folder and clears what a killed transfer left in it.
+// errBusy means that a dump of the tenant is coming in.
+var errBusy = errors.New("the tenant's folder is in use")
+
+// openTenant makes, opens and locks the tenant's folder and clears what a killed transfer left in it.
 func openTenant(root, tenant string) (*os.Root, func(), error) {
 	store, err := os.OpenRoot(root)
 	if err != nil {
@@ -130,6 +136,15 @@ func openTenant(root, tenant string) (*os.Root, func(), error) {
 	} else if !facts.IsDir() {
 		return nil, nil, fmt.Errorf("the store's %q must be a folder, got %s", tenant, facts.Mode().Type())
 	}
+	folder, unlock, err := lockTenant(store, tenant)
+	if errors.Is(err, errBusy) {
+		return nil, nil, wire.Refuse("tenant %q must send one dump at a time, got a second one", tenant)
+	}
+	return folder, unlock, err
+}
+
+// lockTenant does so for a folder that exists.
+func lockTenant(store *os.Root, tenant string) (*os.Root, func(), error) {
 	folder, err := store.OpenRoot(tenant)
 	if err != nil {
 		return nil, nil, err
@@ -146,7 +161,7 @@ func openTenant(root, tenant string) (*os.Root, func(), error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		unlock()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, nil, wire.Refuse("tenant %q must send one dump at a time, got a second one", tenant)
+			return nil, nil, errBusy
 		}
 		return nil, nil, err
 	}

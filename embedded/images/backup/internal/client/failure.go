@@ -1,4 +1,5 @@
-package sender
+// Package client is what every program that calls a backup store shares: its settings, its errors, its SSH.
+package client
 
 import "fmt"
 
@@ -22,6 +23,15 @@ type Failure struct {
 func (f *Failure) Error() string { return f.err.Error() }
 func (f *Failure) Unwrap() error { return f.err }
 
-func fail(kind Kind, format string, values ...any) error {
+// Fail makes a Failure.
+func Fail(kind Kind, format string, values ...any) error {
 	return &Failure{Kind: kind, err: fmt.Errorf(format, values...)}
+}
+
+// ExitCode is what a program ends with after err.
+func ExitCode(err error) int {
+	if failure, ok := asFailure(err); ok {
+		return int(failure.Kind)
+	}
+	return int(KindDefect)
 }

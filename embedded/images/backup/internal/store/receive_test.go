@@ -1,4 +1,4 @@
-package receiver
+package store
 
 import (
 	"bytes"
@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"fluxbilling/embedded/images/backup/internal/seal"
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
 
-const file = "20260102T030405Z-deadbeef.dump.gz"
+const file = "20260102T030405Z-deadbeef.dump.gz.age"
 
 func request(root string) Request {
 	return Request{
@@ -31,9 +32,9 @@ func transfer(t *testing.T, content, tenant, name string) (stream []byte, sum st
 	t.Helper()
 	var buffer bytes.Buffer
 	writer := wire.NewWriter(&buffer)
-	writer.Write([]byte(content))
+	writer.Write([]byte(seal.Magic + content))
 	sum, size := writer.Sum()
-	if err := writer.Finish(wire.Manifest{FormatVersion: 1, Tenant: tenant, File: name, SHA256: sum, SizeBytes: size}); err != nil {
+	if err := writer.Finish(wire.Manifest{FormatVersion: wire.ManifestVersion, Recipients: []string{"age1"}, Tenant: tenant, File: name, SHA256: sum, SizeBytes: size}); err != nil {
 		t.Fatal(err)
 	}
 	return buffer.Bytes(), sum
@@ -68,7 +69,7 @@ func TestReceiveStoresTheDumpAndItsManifest(t *testing.T) {
 		t.Fatalf("got %v", found)
 	}
 	content, err := os.ReadFile(filepath.Join(root, "acme", file))
-	if err != nil || string(content) != "content" {
+	if err != nil || string(content) != seal.Magic+"content" {
 		t.Fatalf("got %q, %v", content, err)
 	}
 	var manifest map[string]any
@@ -129,7 +130,7 @@ func TestReceiveRefusesWhatTheKeyMayNot(t *testing.T) {
 		"a shell":                     {"sh -c id", "acme", file},
 		"a path":                      {"receive acme ../other/" + file, "acme", file},
 		"nothing at all":              {"", "acme", file},
-		"a manifest of another name":  {wire.Command("acme", file), "acme", "20260102T030405Z-00000000.dump.gz"},
+		"a manifest of another name":  {wire.Command("acme", file), "acme", "20260102T030405Z-00000000.dump.gz.age"},
 		"a manifest of someone else":  {wire.Command("acme", file), "other", file},
 		"an unfinished transfer name": {"receive acme .incoming-" + file, "acme", file},
 	}
@@ -200,7 +201,7 @@ func TestReceiveTakesOneTransferOfATenantAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := request(root)
-	second.Command = wire.Command("acme", "20260102T030405Z-00000000.dump.gz")
+	second.Command = wire.Command("acme", "20260102T030405Z-00000000.dump.gz.age")
 	if _, err := Receive(second, bytes.NewReader(stream)); !isRefused(err) {
 		t.Fatalf("got %v, want a refusal", err)
 	}
