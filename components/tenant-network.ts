@@ -86,7 +86,10 @@ export class TenantNetwork extends pulumi.ComponentResource {
 }
 
 /** A way to one port of one address. */
-function tcp({ address, port }: Endpoint): k8s.types.input.networking.v1.NetworkPolicyEgressRule {
+export function tcp({
+  address,
+  port,
+}: Endpoint): k8s.types.input.networking.v1.NetworkPolicyEgressRule {
   return {
     to: [{ ipBlock: { cidr: `${address}/32` } }],
     ports: [{ protocol: "TCP", port }],
@@ -94,7 +97,7 @@ function tcp({ address, port }: Endpoint): k8s.types.input.networking.v1.Network
 }
 
 /** Pods of the cluster's own namespace: namespace and pod selector in one peer, so both must hold. */
-function systemPods(
+export function systemPods(
   labels: Readonly<Record<string, string>>,
 ): k8s.types.input.networking.v1.NetworkPolicyPeer {
   return {

@@ -1,12 +1,25 @@
+import { readFile } from "node:fs/promises";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { CONTROL_PLANE_DATABASE as DATABASE } from "../../model/database.ts";
+import { deploy, destroy } from "../../embedded/deploy.ts";
+import { writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { MachineFacts } from "../../embedded/machines/platform.ts";
 import { runOn, startMachine, stopMachine } from "../../embedded/machines/platform.ts";
-import { platform, query, until } from "../support/platform.ts";
+import { kubectl, platform, query, until } from "../support/platform.ts";
 
 /** What the platform promises: a row on the master is on the standby within this time. */
 const WITHIN_MS = 1_000;
+const FENCE = "/usr/local/lib/fluxbilling/fence";
+const STANDBY = "/usr/local/lib/fluxbilling/standby";
+
+interface Lag {
+  readonly role: string;
+  readonly streaming: boolean;
+  readonly bytesBehind: number;
+  readonly secondsBehind: number;
+}
 
 describe("the standby", () => {
   let master: MachineFacts;
@@ -26,13 +39,23 @@ describe("the standby", () => {
   });
 
   it("tells how far it is behind", async () => {
-    const [state] = await query<{ state: string; bytes: string }>(
-      master,
-      `select state, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::text as bytes
-       from pg_stat_replication where application_name = 'fluxbilling_standby'`,
+    await until(
+      "the copy to have caught up",
+      WITHIN_MS,
+      async () => (await lag()).bytesBehind === 0,
     );
-    expect(state?.state).toBe("streaming");
-    expect(Number(state?.bytes)).toBeLessThan(16 * 1024 * 1024);
+    expect(await lag()).toMatchObject({ role: "copy", streaming: true });
+  });
+
+  it("tells that it falls behind when it is held up, and by how much", async () => {
+    await onStandby("runuser -u postgres -- psql -XAtqc 'select pg_wal_replay_pause()'");
+    try {
+      await query(master, "insert into probe values ('held')", [], DATABASE);
+      await until("the lag to show", 5_000, async () => (await lag()).bytesBehind > 0);
+    } finally {
+      await onStandby("runuser -u postgres -- psql -XAtqc 'select pg_wal_replay_resume()'");
+    }
+    await until("the lag to go", 5_000, async () => (await lag()).bytesBehind === 0);
   });
 
   it("goes on streaming after a reboot of its machine", async () => {
@@ -43,12 +66,179 @@ describe("the standby", () => {
       (await wordsOnStandby()).includes("missed"),
     );
   });
+
+  it("is not promoted while the master takes writes", async () => {
+    for (const word of ["", "--master-is-off"]) {
+      const refused = await tried("standby", [STANDBY, "promote", word]);
+      expect([refused.exitCode, refused.stderr]).toEqual([
+        1,
+        `Standby: the master must be fenced first, got one that takes writes at ${master.address}. Run ${FENCE} there, or cut its power.\n`,
+      ]);
+    }
+    expect((await lag()).role).toBe("copy");
+  });
 });
 
-async function wordsOnStandby(): Promise<string> {
-  const { stdout } = await runOn("standby", [
-    ...["runuser", "-u", "postgres", "--"],
-    ...["psql", "-XAtq", "-d", DATABASE, "-c", "select word from probe"],
+describe("the copy of the backup store", () => {
+  it("holds each dump of the store after the mirror's job, byte for byte", async () => {
+    const { master, "nl-1": location } = (await platform()).machines;
+    const tenant = await writeTenantStack({ name: "mirrored", location: "nl-1", plan: "lite" });
+    await deploy(tenant, await platform());
+    try {
+      await runJob(location, "tenant-mirrored", "backup");
+      expect((await dumps("master")).filter((line) => line.includes("/mirrored/"))).toHaveLength(2);
+      await runJob(master, "fluxbilling-control-plane", "mirror-master");
+      expect(await dumps("standby")).toEqual(await dumps("master"));
+    } finally {
+      await destroy(tenant, await platform());
+    }
+  });
+});
+
+describe("a promotion", () => {
+  let master: MachineFacts;
+
+  beforeAll(async () => {
+    ({ master } = (await platform()).machines);
+    await query(master, "create table promoted (word text primary key)", [], DATABASE);
+  });
+
+  // Back to where the other tests begin: the copy is thrown away, the master opened, a copy made anew.
+  afterAll(async () => {
+    await tried("master", [FENCE, "--undo-nobody-was-promoted"]);
+    await until("the master to take writes again", 60_000, () =>
+      query(master, "drop table if exists promoted", [], DATABASE).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await onStandby("rm -f /etc/postgresql/15/main/server.crt /etc/postgresql/15/main/server.key");
+    const rejoined = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
+    expect([rejoined.exitCode, rejoined.stderr]).toEqual([0, ""]);
+    await until("the master's cluster to answer", 120_000, () =>
+      kubectl(master, "get", "--raw", "/readyz").then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect((await lag()).streaming).toBe(true);
+  });
+
+  it("shuts the old master, loses nothing, and takes writes over TLS 1.3", async () => {
+    await query(master, "insert into promoted values ('before')", [], DATABASE);
+    const fenced = await tried("master", [FENCE]);
+    expect([fenced.exitCode, fenced.stdout, fenced.stderr]).toEqual([
+      0,
+      "fenced: PostgreSQL is read-only\n",
+      "",
+    ]);
+    const startedAt = performance.now();
+    const promoted = await tried("standby", [STANDBY, "promote"]);
+    const seconds = (performance.now() - startedAt) / 1000;
+    expect(promoted.stderr).toBe("");
+    expect(JSON.parse(promoted.stdout)).toMatchObject({ promoted: true, bytesLost: 0 });
+    process.stdout.write(`promoted in ${seconds.toFixed(1)} s: ${promoted.stdout}`);
+
+    // The old master: no write, no dump, and so after a reboot of its server.
+    const write = (word: string): Promise<string> =>
+      query(master, `insert into promoted values ('${word}')`, [], DATABASE).then(
+        () => "written",
+        (error: Error) => error.message,
+      );
+    expect(await write("split")).toBe("cannot execute INSERT in a read-only transaction");
+    const keys = await runOn("master", ["sh", "-c", "ls -d /var/lib/fluxbilling/*/.ssh*"]);
+    expect(keys.stdout).toBe("/var/lib/fluxbilling/fluxbackup/.ssh-fenced\n");
+
+    // The new one: what was written before is there, and it can be written to from outside once it has a certificate.
+    await onStandby(
+      `cd /etc/postgresql/15/main && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -keyout server.key -out server.crt -subj /CN=standby -addext subjectAltName=IP:10.77.0.11 2>/dev/null`,
+    );
+    const opened = await tried("standby", [STANDBY, "open"]);
+    expect([opened.exitCode, opened.stderr]).toEqual([0, ""]);
+    const { stdout: ca } = await runOn("standby", ["cat", "/etc/postgresql/15/main/server.crt"]);
+    const { postgres } = master;
+    if (postgres === undefined) throw new Error("the master must have a PostgreSQL");
+    const client = new pg.Client({
+      host: "10.77.0.11",
+      port: 5432,
+      user: postgres.adminUser,
+      password: (await readFile(postgres.adminPasswordFile, "utf8")).trim(),
+      database: DATABASE,
+      ssl: { ca, minVersion: "TLSv1.3" },
+    });
+    await client.connect();
+    try {
+      await client.query("insert into promoted values ('after')");
+      const { rows } = await client.query("select word from promoted order by word");
+      expect(rows).toEqual([{ word: "after" }, { word: "before" }]);
+    } finally {
+      await client.end();
+    }
+    expect((await lagOf()).role).toBe("promoted");
+  });
+
+  it("keeps the promoted copy while no master lives", async () => {
+    const refused = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      `Standby: the master must live and take writes, got none at ${master.address}. This copy is the only one: keep it.\n`,
+    ]);
+  });
+});
+
+async function lag(): Promise<Lag> {
+  const { exitCode, stdout, stderr } = await tried("standby", [STANDBY, "lag"]);
+  expect([exitCode, stderr]).toEqual([0, ""]);
+  return JSON.parse(stdout) as Lag;
+}
+
+/** The same of a copy that follows nobody, for which the command fails. */
+async function lagOf(): Promise<Lag> {
+  const { exitCode, stdout } = await tried("standby", [STANDBY, "lag"]);
+  expect(exitCode).toBe(1);
+  return JSON.parse(stdout) as Lag;
+}
+
+/** Starts a CronJob by hand and waits for its good end. */
+async function runJob(machine: MachineFacts, namespace: string, cronJob: string): Promise<void> {
+  const job = `${cronJob}-by-hand`;
+  await kubectl(machine, "create", "job", job, `--from=cronjob/${cronJob}`, "-n", namespace);
+  try {
+    await kubectl(
+      machine,
+      ...["wait", `job/${job}`, "-n", namespace, "--for=condition=Complete", "--timeout=60s"],
+    );
+  } finally {
+    await kubectl(machine, "delete", "job", job, "-n", namespace);
+  }
+}
+
+/** Hash and name of every file of the store, or of the standby's copy of it. */
+async function dumps(machine: "master" | "standby"): Promise<string[]> {
+  const folder =
+    machine === "master" ? "/var/lib/fluxbilling/backups" : "/var/lib/fluxbilling/mirror/master";
+  const { stdout } = await runOn(machine, [
+    ...["sh", "-c", `cd ${folder} && find . -type f | sort | xargs -r sha256sum`],
   ]);
+  return stdout.split("\n").filter((line) => line !== "");
+}
+
+async function wordsOnStandby(): Promise<string> {
+  return onStandby(`runuser -u postgres -- psql -XAtq -d ${DATABASE} -c 'select word from probe'`);
+}
+
+async function onStandby(script: string): Promise<string> {
+  const { stdout } = await runOn("standby", ["sh", "-ec", script]);
   return stdout;
+}
+
+async function tried(
+  machine: "master" | "standby",
+  argv: readonly string[],
+): ReturnType<typeof runOn> {
+  return runOn(
+    machine,
+    argv.filter((word) => word !== ""),
+    { timeoutSeconds: 120 },
+  );
 }

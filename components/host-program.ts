@@ -1,0 +1,42 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { remoteScript } from "./remote-script.ts";
+
+/** Folder of the programs that this program installs on hosts. */
+const FOLDER = "/usr/local/lib/fluxbilling";
+
+/** Where a program of {@link installHostProgram} lies on its host. */
+export function hostProgramPath(name: HostProgram): string {
+  return `${FOLDER}/${name}`;
+}
+
+/** The shell programs of `components/host`. */
+export type HostProgram = "fence" | "standby";
+
+/**
+ * Shell lines that install one of our programs on a host.
+ *
+ * @param settings Variables that the program finds set: plain characters only, no secret.
+ */
+export function installHostProgram(
+  name: HostProgram,
+  settings: Readonly<Record<string, string | number>> = {},
+): string {
+  const [firstLine = "", ...rest] = readFileSync(
+    join(import.meta.dirname, "host", `${name}.sh`),
+    "utf8",
+  )
+    .trimEnd()
+    .split("\n");
+  const path = hostProgramPath(name);
+  return remoteScript(
+    `install -d -m 0755 -o root -g root ${FOLDER}`,
+    `cat > ${path}.new <<'end of program'`,
+    firstLine,
+    ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
+    ...rest,
+    "end of program",
+    `chmod 0755 ${path}.new`,
+    `mv -f ${path}.new ${path}`,
+  );
+}
