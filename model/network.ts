@@ -25,3 +25,16 @@ export const APP_PORT = 8080;
 export const INGRESS_POD_LABELS = { "app.kubernetes.io/name": "traefik" } as const;
 /** Labels of the pods that answer DNS in a cluster. */
 export const DNS_POD_LABELS = { "k8s-app": "kube-dns" } as const;
+
+/** Ports on which the ingress's own pods listen: plain HTTP and TLS, as K3s ships it. */
+export const INGRESS_PORTS = [8000, 8443] as const;
+/** Labels of the pods with which K3s leads a node's ports to the ingress. */
+export const LOAD_BALANCER_POD_LABELS = {
+  "svccontroller.k3s.cattle.io/svcname": "traefik",
+} as const;
+/** Ports of a node that lead to the ingress. */
+export const NODE_INGRESS_PORTS = [80, 443] as const;
+/** Port of a node on which its kubelet answers. */
+export const KUBELET_PORT = 10_250;
+/** Port of a name server. */
+export const DNS_PORT = 53;

@@ -242,3 +242,15 @@ export function quantity(text: string): number | undefined {
   const unit = UNITS[groups?.["unit"] ?? "none"];
   return groups === undefined || unit === undefined ? undefined : Number(groups["number"]) * unit;
 }
+
+/** Whether a NetworkPolicy shuts every pod of its namespace both ways. */
+export function deniesAll(spec: NetworkPolicySpec | undefined): boolean {
+  return (
+    spec !== undefined &&
+    selectsAll(spec.podSelector) &&
+    (spec.policyTypes ?? []).includes("Ingress") &&
+    (spec.policyTypes ?? []).includes("Egress") &&
+    (spec.ingress ?? []).length === 0 &&
+    (spec.egress ?? []).length === 0
+  );
+}

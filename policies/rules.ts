@@ -28,6 +28,7 @@ import { rootKeyIsInNoResource } from "./rules/root-key-is-in-no-resource.ts";
 import { routeStaysInItsNamespace } from "./rules/route-stays-in-its-namespace.ts";
 import { secretsAreFiles } from "./rules/secrets-are-files.ts";
 import { serviceStaysInside } from "./rules/service-stays-inside.ts";
+import { systemNamespaceIsShut } from "./rules/system-namespace-is-shut.ts";
 import { tenantFitsItsPlan } from "./rules/tenant-fits-its-plan.ts";
 import { tenantHoldsTenantTypes } from "./rules/tenant-holds-tenant-types.ts";
 import { tenantIsBackedUpDaily } from "./rules/tenant-is-backed-up-daily.ts";
@@ -72,6 +73,7 @@ export const RULES: readonly Rule[] = [
   routeStaysInItsNamespace,
   secretsAreFiles,
   serviceStaysInside,
+  systemNamespaceIsShut,
   tenantFitsItsPlan,
   tenantHoldsTenantTypes,
   tenantIsBackedUpDaily,

@@ -1,4 +1,4 @@
-import { metadataOf, selectsAll } from "../kubernetes-objects.ts";
+import { deniesAll, metadataOf } from "../kubernetes-objects.ts";
 import type { NetworkPolicySpec } from "../kubernetes-objects.ts";
 import { stackRule } from "../rule.ts";
 
@@ -45,14 +45,3 @@ export const namespaceHasDefaultDeny = stackRule(
     }
   },
 );
-
-function deniesAll(spec: NetworkPolicySpec | undefined): boolean {
-  return (
-    spec !== undefined &&
-    selectsAll(spec.podSelector) &&
-    (spec.policyTypes ?? []).includes("Ingress") &&
-    (spec.policyTypes ?? []).includes("Egress") &&
-    (spec.ingress ?? []).length === 0 &&
-    (spec.egress ?? []).length === 0
-  );
-}

@@ -1,14 +1,21 @@
-import { SYSTEM_NAMESPACE } from "../../model/labels.ts";
-import { SHUT_RANGES } from "../../model/network.ts";
-import { selectsAll } from "../kubernetes-objects.ts";
-import type { NetworkPeer, NetworkPolicySpec } from "../kubernetes-objects.ts";
+import { CONTROL_PLANE_NAMESPACE, SYSTEM_NAMESPACE, TENANT_LABEL } from "../../model/labels.ts";
+import {
+  DNS_POD_LABELS,
+  DNS_PORT,
+  INGRESS_POD_LABELS,
+  LOAD_BALANCER_POD_LABELS,
+  SHUT_RANGES,
+} from "../../model/network.ts";
+import { metadataOf, selectsAll } from "../kubernetes-objects.ts";
+import type { NetworkPeer, NetworkPolicySpec, Selector } from "../kubernetes-objects.ts";
 import { resourceRule } from "../rule.ts";
 
 /**
  * Every peer of a network policy is named exactly: pods of the cluster's own namespace, one address, or the outer world without private ranges.
  *
  * Why: an empty selector, another namespace or a wide range opens a way to other tenants, the API
- * server or the metadata address.
+ * server or the metadata address. In the cluster's own namespace the ingress alone may be reached by
+ * everyone and reach what it serves, and the name server alone be asked by every pod and ask any other.
  * Blind to: an exact address that happens to be another tenant's.
  */
 export const networkPeerIsExact = resourceRule(
@@ -35,17 +42,85 @@ export const networkPeerIsExact = resourceRule(
       return;
     }
     const spec = (subject.props as { spec?: NetworkPolicySpec }).spec;
-    for (const { from } of spec?.ingress ?? []) {
-      judgePeers(subject.name, "ingress", from, report);
+    const pods =
+      metadataOf(subject.props).namespace === SYSTEM_NAMESPACE ? spec?.podSelector : undefined;
+    for (const { from, ports } of spec?.ingress ?? []) {
+      const needed = from?.filter((peer) => !isSystemIngress(pods, peer, ports ?? []));
+      if (needed?.length !== 0 || from?.length === 0) {
+        judgePeers(subject.name, "ingress", needed, report);
+      }
     }
     for (const { to, ports } of spec?.egress ?? []) {
-      judgePeers(subject.name, "egress", to, report);
+      const needed = to?.filter((peer) => !isSystemEgress(pods, peer, ports ?? []));
+      if (needed?.length !== 0 || to?.length === 0) {
+        judgePeers(subject.name, "egress", needed, report);
+      }
       if ((ports ?? []).length === 0) {
         report(`${subject.name}: each egress rule must name its ports, got none.`);
       }
     }
   },
 );
+
+/** A wide way in that one of the cluster's own services needs. */
+function isSystemIngress(
+  pods: Selector | undefined,
+  { ipBlock, namespaceSelector, podSelector }: NetworkPeer,
+  ports: readonly unknown[],
+): boolean {
+  if (ipBlock !== undefined) {
+    return (
+      ipBlock.cidr === EVERYWHERE &&
+      ports.length > 0 &&
+      (isExactly(pods, INGRESS_POD_LABELS) || isExactly(pods, LOAD_BALANCER_POD_LABELS))
+    );
+  }
+  return (
+    isExactly(pods, DNS_POD_LABELS) &&
+    namespaceSelector !== undefined &&
+    selectsAll(namespaceSelector) &&
+    podSelector === undefined &&
+    areDns(ports)
+  );
+}
+
+/** A wide way out that one of the cluster's own services needs. */
+function isSystemEgress(
+  pods: Selector | undefined,
+  { ipBlock, namespaceSelector, podSelector }: NetworkPeer,
+  ports: readonly unknown[],
+): boolean {
+  if (ipBlock !== undefined) {
+    return ipBlock.cidr === EVERYWHERE && isExactly(pods, DNS_POD_LABELS) && areDns(ports);
+  }
+  const [expression, ...more] = (namespaceSelector?.matchExpressions ?? []) as readonly {
+    readonly key?: string;
+    readonly operator?: string;
+  }[];
+  const isTenants =
+    expression?.key === TENANT_LABEL && expression.operator === "Exists" && more.length === 0;
+  const isControlPlane =
+    namespaceSelector?.matchLabels?.["kubernetes.io/metadata.name"] === CONTROL_PLANE_NAMESPACE;
+  return (
+    isExactly(pods, INGRESS_POD_LABELS) && !selectsAll(podSelector) && (isTenants || isControlPlane)
+  );
+}
+
+const EVERYWHERE = "0.0.0.0/0";
+
+/** Whether a selector is these labels and nothing else. */
+function isExactly(pods: Selector | undefined, labels: Readonly<Record<string, string>>): boolean {
+  const given = Object.entries(pods?.matchLabels ?? {});
+  return (
+    given.length === Object.keys(labels).length &&
+    given.every(([key, value]) => labels[key] === value) &&
+    (pods?.matchExpressions ?? []).length === 0
+  );
+}
+
+function areDns(ports: readonly unknown[]): boolean {
+  return ports.length > 0 && ports.every((port) => (port as { port?: unknown }).port === DNS_PORT);
+}
 
 function judgePeers(
   name: string,

@@ -61,7 +61,45 @@ const HARMLESS: Readonly<Record<string, string>> = {
   "tenant: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.securityContext.runAsUser":
     "any user but root, which runAsNonRoot shuts out too",
   "fleet: fluxbilling:fleet:Master imageRegistries.*":
-    "the fleet's own stack makes no pod that names an image",
+    "a host of the list that no image comes from",
+  "tenant: fluxbilling:tenant:Tenant imageRegistries.*":
+    "a host of the list that no image comes from",
+  "fleet: kubernetes:apps/v1:Deployment metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:batch/v1:CronJob metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:core/v1:ConfigMap metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:core/v1:PersistentVolumeClaim metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:core/v1:Secret metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:core/v1:Service metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:core/v1:ServiceAccount metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:traefik.io/v1alpha1:Middleware metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:traefik.io/v1alpha1:TLSStore metadata.namespace":
+    "the control plane's own object: in another namespace what refers to it finds nothing",
+  "fleet: kubernetes:networking.k8s.io/v1:NetworkPolicy metadata.namespace":
+    "a way to exact peers, for pods that are not there; the policy that shuts a namespace is missed",
+  "fleet: kubernetes:apps/v1:Deployment spec.template.spec.containers.*.name":
+    "told in messages only",
+  "fleet: kubernetes:apps/v1:Deployment spec.template.spec.containers.*.env.*.name":
+    "what the program is told; policies and server decide what it reaches",
+  "fleet: kubernetes:apps/v1:Deployment spec.template.spec.containers.*.env.*.value":
+    "what the program is told; policies and server decide what it reaches",
+  "fleet: kubernetes:apps/v1:Deployment spec.template.spec.securityContext.runAsUser":
+    "any user but root, which runAsNonRoot shuts out too",
+  "fleet: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.containers.*.name":
+    "told in messages only",
+  "fleet: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.containers.*.env.*.name":
+    "what the program is told; policies and server decide what it reaches",
+  "fleet: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.containers.*.env.*.value":
+    "what the program is told; policies and server decide what it reaches",
+  "fleet: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.securityContext.runAsUser":
+    "any user but root, which runAsNonRoot shuts out too",
   "fleet: command:remote:Command create":
     "a command that trusts no key; who writes commands is root on the host already",
   "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.namespace":

@@ -1,5 +1,6 @@
 /** Everything that the pack is shown to refuse: one thing spoiled in a good stack, and what the rule says of it. */
 import type { Exception } from "../../model/exceptions.ts";
+import { SHUT_RANGES } from "../../model/network.ts";
 import { rootKeyId } from "../../model/settings-key.ts";
 import type { Subject } from "../../policies/rule.ts";
 import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
@@ -27,6 +28,9 @@ const QUOTA = "kubernetes:core/v1:ResourceQuota";
 const LIMITS = "kubernetes:core/v1:LimitRange";
 const BACKUP = "fluxbilling:tenant:TenantBackup";
 const COMMAND = "command:remote:Command";
+
+const SYSTEM_OPEN =
+  "nl-1-edge-tls: the cluster of nl-1-cluster must have a NetworkPolicy in kube-system that selects every pod and allows nothing either way, got none.";
 
 const POD = "spec.template.spec";
 const CONTAINER = `${POD}.containers.0`;
@@ -182,8 +186,68 @@ const RESOURCE_MUTANTS: MutantTable = {
       set: { backupStoreZone: "us" },
       says: ["its backup store must lie in zone eu, got zone us."],
     },
+    {
+      stack: "fleet",
+      type: "fluxbilling:fleet:Standby",
+      name: "standby",
+      set: { masterZone: "us" },
+      says: ["its master must lie in zone eu, got zone us."],
+    },
+    {
+      stack: "fleet",
+      type: "fluxbilling:fleet:StoreMirror",
+      name: "mirror-master",
+      set: { standbyZone: undefined },
+      says: ["its standby must lie in zone eu, got zone none."],
+    },
   ],
   "network-peer-is-exact": [
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-dns",
+      set: { "spec.podSelector.matchLabels": { app: "other" } },
+      says: [
+        "a peer's namespace must be kube-system by its name, got a selector without a name.",
+        `the way to 0.0.0.0/0 must leave out ${SHUT_RANGES.join(", ")}, got it without ${SHUT_RANGES.join(", ")}.`,
+      ],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-dns",
+      set: { "spec.egress.1.ports.0.port": 443 },
+      says: [
+        `the way to 0.0.0.0/0 must leave out ${SHUT_RANGES.join(", ")}, got it without ${SHUT_RANGES.join(", ")}.`,
+      ],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-ingress",
+      set: { "spec.podSelector.matchLabels.extra": "label" },
+      says: [
+        "a peer's addresses must be one address, or on the way out 0.0.0.0/0 with its exceptions, got 0.0.0.0/0.",
+        "a peer's namespace must be kube-system by its name, got a selector without a name.",
+      ],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-ingress",
+      set: { "spec.egress.2.to.0.podSelector": {} },
+      says: ["a peer's namespace must be kube-system by its name, got a selector without a name."],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-ingress",
+      set: { "metadata.namespace": "tenant-acme" },
+      says: [
+        "a peer's addresses must be one address, or on the way out 0.0.0.0/0 with its exceptions, got 0.0.0.0/0.",
+        "a peer's namespace must be kube-system by its name, got a selector without a name.",
+      ],
+    },
     {
       type: POLICY,
       name: "acme-network-allow-app",
@@ -920,6 +984,29 @@ const STACK_MUTANTS: MutantTable = {
       ],
     })),
   ],
+  "system-namespace-is-shut": [
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-default-deny",
+      remove: true,
+      says: [SYSTEM_OPEN],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-default-deny",
+      set: { "spec.policyTypes": ["Ingress"] },
+      says: [SYSTEM_OPEN],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-default-deny",
+      set: { "metadata.namespace": "default" },
+      says: [SYSTEM_OPEN],
+    },
+  ],
   "one-default-tls-option": [
     {
       stack: "fleet",
@@ -1008,7 +1095,7 @@ const STACK_MUTANTS: MutantTable = {
       name: "acme-app-deployment",
       set: { [`${CONTAINER}.image`]: `elsewhere.test/app@sha256:${"3".repeat(64)}` },
       says: [
-        `acme-app-deployment: the image of container app must come from registry.test, got elsewhere.test/app@sha256:${"3".repeat(64)}.`,
+        `acme-app-deployment: the image of container app must come from registry.test, registry.panels.test, got elsewhere.test/app@sha256:${"3".repeat(64)}.`,
       ],
     },
     {
