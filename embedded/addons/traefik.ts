@@ -118,6 +118,9 @@ function podSpec(target: AddonsTarget, image: string): object {
           "--metrics.prometheus.entrypoint=metrics",
           "--providers.kubernetescrd=true",
           "--providers.kubernetesingress=true",
+          // A host whose pods are not ready answers 503 under its own rules, as with K3s's chart, not 404 under none.
+          "--providers.kubernetescrd.allowemptyservices=true",
+          "--providers.kubernetesingress.allowemptyservices=true",
           // Who waits for an Ingress waits for the address in its status.
           `--providers.kubernetesingress.ingressendpoint.ip=${target.machineAddress}`,
           "--log.level=INFO",

@@ -30,6 +30,7 @@ const REGISTRY = "registry.flux.test/fluxbilling";
 const TAG = "embedded";
 
 const RECEIVER = "receive";
+const RESTORER = "restore";
 const TRAEFIK_DEFINITIONS = "traefik-definitions.yml";
 
 const BUILDS_AT_ONCE = 2;
@@ -40,7 +41,8 @@ const PG_DUMP = "/usr/lib/postgresql/15/bin/pg_dump";
 const BUSYBOX = "/bin/busybox";
 
 /** The images of the embedded platform, in the order of their names. */
-export type ImageName = "backup" | "busybox" | "coredns" | "pause" | "tenant-app" | "traefik";
+export type ImageName =
+  "backup" | "busybox" | "coredns" | "pause" | "registry" | "tenant-app" | "traefik";
 
 /** One image as it lies in the cache. */
 export interface ImageFacts {
@@ -89,14 +91,20 @@ interface Context {
 
 const IMAGES: { readonly [name in ImageName]: ImageSource } = {
   backup: {
-    besides: (_context, scratch) => Promise.resolve({ [RECEIVER]: join(scratch, "receive") }),
+    besides: (_context, scratch) =>
+      Promise.resolve({
+        [RECEIVER]: join(scratch, "receive"),
+        [RESTORER]: join(scratch, "restore"),
+      }),
     inputs: async (context) => [
       await goVersion(),
       ...(await hashes(await pgDumpFiles(context.name))),
     ],
     files: async (context, scratch) => [
       ...(await goProgram(context, scratch, "./cmd/backup", "/backup")),
+      ...(await goProgram(context, scratch, "./cmd/mirror", "/mirror")),
       ...(await goProgram(context, scratch, "./cmd/receive", "/receive")),
+      ...(await goProgram(context, scratch, "./cmd/restore", "/restore")),
       ...(await pgDumpFiles(context.name)).map((file) => executable(file, { file })),
       {
         kind: "file",
@@ -127,6 +135,10 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/pause"),
   },
+  registry: {
+    inputs: async () => [await goVersion()],
+    files: (context, scratch) => goProgram(context, scratch, ".", "/bin/registry"),
+  },
   "tenant-app": {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/tenant-app"),
@@ -142,6 +154,9 @@ const INSTALL_PG_DUMP = 'Run "apt-get install postgresql-client-15"';
 
 /** The store's end of a backup, a static program, as made together with the image `backup`. */
 export const RECEIVER_FILE = join(CACHE, "images", RECEIVER);
+
+/** What opens a dump of the store with a private backup key, a static program, made together with `backup`. */
+export const RESTORER_FILE = join(CACHE, "images", RESTORER);
 
 /** The custom resource definitions of exactly the Traefik that is in its image, as YAML documents. */
 export const TRAEFIK_DEFINITIONS_FILE = join(CACHE, "images", TRAEFIK_DEFINITIONS);

@@ -33,7 +33,7 @@ async function go(module: string, ...args: string[]): Promise<string> {
   }
 }
 
-describe.each(["backup", "pause", "tenant-app"])("Go module of %s", (module) => {
+describe.each(["backup", "pause", "registry", "tenant-app"])("Go module of %s", (module) => {
   it("passes go vet without a word", async () => {
     expect(await go(module, "vet", "./...")).toBe("");
   });
