@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Refusal } from "./model/refusal.ts";
 import { deployFleet } from "./stacks/fleet.ts";
 import type { FleetOutputs } from "./stacks/fleet.ts";
+import { writeSecretsAsData } from "./stacks/secret-data.ts";
 import { secretSource } from "./stacks/secret-source.ts";
 import { stackSettings } from "./stacks/stack-settings.ts";
 import { deployTenant } from "./stacks/tenant.ts";
@@ -21,6 +22,7 @@ async function deploy(): Promise<FleetOutputs | TenantOutputs> {
     folder,
   );
   const secrets = secretSource(folder, process.env);
+  writeSecretsAsData();
   return settings.kind === "fleet"
     ? deployFleet(settings.fleet, secrets)
     : deployTenant(settings.fleet, settings.tenant, settings.placement, secrets);
