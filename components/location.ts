@@ -3,6 +3,7 @@ import { LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { DatabaseServer } from "./database-server.ts";
+import { SystemNetwork } from "./system-network.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 
 /** What a location needs to know. */
@@ -12,6 +13,9 @@ export interface LocationArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
+  /** Address of the machine, and the port of its API server. */
+  readonly machineAddress: string;
+  readonly apiPort: number;
   /** Domain of the tenants' hosts. */
   readonly tenantDomain: string;
   /** Who signs their certificate; `undefined` where the ingress gets it by ACME. */
@@ -26,8 +30,8 @@ export interface LocationArgs {
 /**
  * A cluster and a PostgreSQL that exist, made fit for tenants.
  *
- * Give it the location's providers with `opts.providers`. Holds: what {@link ClusterEdge} and
- * {@link DatabaseServer} hold; its copies stay in its zone.
+ * Give it the location's providers with `opts.providers`. Holds: what {@link ClusterEdge},
+ * {@link SystemNetwork} and {@link DatabaseServer} hold; its copies stay in its zone.
  */
 export class Location extends pulumi.ComponentResource {
   constructor(name: string, args: LocationArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -48,6 +52,17 @@ export class Location extends pulumi.ComponentResource {
     new ClusterEdge(
       `${name}-edge`,
       { domain: args.tenantDomain, authority: args.authority, labels },
+      { parent: this },
+    );
+    new SystemNetwork(
+      `${name}-system`,
+      {
+        machineAddress: args.machineAddress,
+        apiPort: args.apiPort,
+        serves: "tenants",
+        usesAcme: args.authority === undefined,
+        labels,
+      },
       { parent: this },
     );
     new DatabaseServer(`${name}-server`, { parent: this });

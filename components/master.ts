@@ -12,25 +12,38 @@ import {
 import { CONTROL_PLANE_NAMESPACE, LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import { POD_SECURITY_LABELS } from "../model/pod.ts";
 import { scramSalt, scramVerifier } from "../model/scram.ts";
+import type { CertificateSettings } from "../model/settings.ts";
 import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
+import { ControlPlaneIngress } from "./control-plane-ingress.ts";
 import { DatabaseServer } from "./database-server.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
+import { Registry } from "./registry.ts";
+import { SystemNetwork } from "./system-network.ts";
 
 /** What the master needs to know. */
 export interface MasterArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
+  /** Address of the machine, and the port of its API server. */
+  readonly machineAddress: string;
+  readonly apiPort: number;
   /** Domain of the operator and customer panels. */
   readonly panelDomain: string;
+  /** How the panels' hosts come by their certificate. */
+  readonly certificates: CertificateSettings;
+  /** The image registry's own image, by digest. */
+  readonly registryImage: string;
+  /** Class of the volume that holds images. */
+  readonly storageClass: string;
   /** Who signs the panels' certificate; `undefined` where the ingress gets it by ACME. */
   readonly authority: FleetAuthority | undefined;
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
   readonly databaseCaCertificate: string;
   /** Hosts of the registries that images may come from. */
   readonly imageRegistries: readonly string[];
-  /** Whether the control plane's database refuses to be deleted. */
+  /** Whether the control plane's database and the images refuse to be deleted. */
   readonly protectData: boolean;
 }
 
@@ -38,13 +51,19 @@ export interface MasterArgs {
 const CONTROL_PLANE_CONNECTIONS = 40;
 
 /**
- * The control plane's home: a namespace that is shut both ways, and a database of its own.
+ * The control plane's home: a namespace that is shut both ways, a database of its own, the image registry,
+ * and the way in to registry and panels.
  *
- * Give it the master's providers with `opts.providers`. Holds: what {@link ClusterEdge} and
- * {@link DatabaseServer} hold; the control plane's password exists in clear in one Secret of its
+ * Give it the master's providers with `opts.providers`. Holds: what {@link ClusterEdge},
+ * {@link SystemNetwork} and {@link DatabaseServer} hold; the control plane's password exists in clear in one Secret of its
  * namespace and nowhere else.
  */
 export class Master extends pulumi.ComponentResource {
+  /** The control plane's namespace. */
+  public readonly namespace: k8s.core.v1.Namespace;
+  /** Labels of everything on the master. */
+  public readonly labels: Readonly<Record<string, string>>;
+
   constructor(name: string, args: MasterArgs, opts?: pulumi.ComponentResourceOptions) {
     super(
       "fluxbilling:fleet:Master",
@@ -59,9 +78,21 @@ export class Master extends pulumi.ComponentResource {
     );
     const child = { parent: this };
     const labels = { [LOCATION_LABEL]: "master", [ZONE_LABEL]: args.zone };
+    this.labels = labels;
     new ClusterEdge(
       `${name}-edge`,
       { domain: args.panelDomain, authority: args.authority, labels },
+      child,
+    );
+    new SystemNetwork(
+      `${name}-system`,
+      {
+        machineAddress: args.machineAddress,
+        apiPort: args.apiPort,
+        serves: "control plane",
+        usesAcme: args.authority === undefined,
+        labels,
+      },
       child,
     );
     const server = new DatabaseServer(`${name}-server`, child);
@@ -76,6 +107,7 @@ export class Master extends pulumi.ComponentResource {
       },
       child,
     );
+    this.namespace = namespace;
     const placed = { ...child, dependsOn: [namespace], deletedWith: namespace };
     new k8s.networking.v1.NetworkPolicy(
       `${name}-default-deny`,
@@ -84,6 +116,22 @@ export class Master extends pulumi.ComponentResource {
         spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
       },
       placed,
+    );
+    new ControlPlaneIngress(
+      `${name}-ingress`,
+      { namespace, labels, panelDomain: args.panelDomain, certificates: args.certificates },
+      child,
+    );
+    new Registry(
+      `${name}-registry`,
+      {
+        namespace,
+        labels,
+        image: args.registryImage,
+        storageClass: args.storageClass,
+        protectData: args.protectData,
+      },
+      child,
     );
     const password = new random.RandomPassword(
       `${name}-password`,

@@ -4,22 +4,27 @@ import { dirname, join, relative } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { parse, stringify } from "yaml";
 
+import { controlPlaneHost } from "../model/panels.ts";
 import { parseRootKey, rootKeyId } from "../model/settings-key.ts";
 import { tenantStackName, tenantName } from "../model/tenant-name.ts";
 import { type ImageFacts, type Images, RECEIVER_FILE } from "./images/build-images.ts";
+import { ageRecipient, makeAgeIdentity } from "./age-key.ts";
 import type { MachineFacts, PlatformFacts } from "./machines/platform.ts";
+import { machinePlan } from "./machines/layout.ts";
 import { CACHE, ROOT } from "./paths.ts";
 
 /** Name of the embedded fleet, and of its stack. */
 export const LOCAL_FLEET = "local";
 
 /** Hosts under these resolve to loopback in every browser, where the doors are. */
-const PANEL_DOMAIN = "panels.localhost";
+export const PANEL_DOMAIN = "panels.localhost";
 export const TENANT_DOMAIN = "tenants.localhost";
 
 const SECRETS = join(CACHE, "secrets");
 const ROOT_KEY_FILE = join(SECRETS, "settings-encryption-key");
 const AUTHORITY_FILE = join(SECRETS, "backup-authority.pem");
+/** The private backup key that opens the local fleet's dumps. */
+export const BACKUP_KEY_FILE = join(SECRETS, "backup-key.txt");
 
 /** What a run of Pulumi on a stack of the embedded fleet is given. */
 export interface LocalStack {
@@ -57,8 +62,15 @@ export async function writeFleetStack(facts: PlatformFacts, images: Images): Pro
     panelDomain: PANEL_DOMAIN,
     tenantDomain: TENANT_DOMAIN,
     settingsKeyId: rootKeyId(rootKey),
-    imageRegistries: [images.backup.reference.split("/")[0]],
-    images: { tenantApp: byDigest(images["tenant-app"]), backup: byDigest(images.backup) },
+    imageRegistries: [
+      images.backup.reference.split("/")[0],
+      controlPlaneHost("registry", PANEL_DOMAIN),
+    ],
+    images: {
+      tenantApp: byDigest(images["tenant-app"]),
+      backup: byDigest(images.backup),
+      registry: byDigest(images.registry),
+    },
     master: {
       ...machineSettings(master, "NL"),
       ssh: sshSettings(master),
@@ -73,6 +85,7 @@ export async function writeFleetStack(facts: PlatformFacts, images: Images): Pro
         address: master.address,
         ssh: sshSettings(master),
         receiverFile: fromRoot(RECEIVER_FILE),
+        recipients: [ageRecipient(await readFile(BACKUP_KEY_FILE, "utf8"))],
         authority: { file: fromRoot(AUTHORITY_FILE) },
       },
     },
@@ -135,6 +148,7 @@ async function makeSecrets(): Promise<void> {
   await makeOnce(AUTHORITY_FILE, () =>
     generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
   );
+  await makeOnce(BACKUP_KEY_FILE, () => `${makeAgeIdentity()}\n`);
 }
 
 async function makeOnce(file: string, make: () => string): Promise<void> {
@@ -160,7 +174,11 @@ function sshSettings({ ssh }: MachineFacts): object {
 
 function kubernetesSettings({ name, cluster }: MachineFacts): object {
   if (cluster === undefined) throw new Error(`Machine "${name}" must have a cluster`);
-  return { kubeconfig: { file: fromRoot(cluster.kubeconfigFile) }, storageClass: "local-path" };
+  return {
+    kubeconfig: { file: fromRoot(cluster.kubeconfigFile) },
+    storageClass: "local-path",
+    podRange: machinePlan(name).cluster?.podCidr,
+  };
 }
 
 function postgresSettings({ name, postgres }: MachineFacts): object {

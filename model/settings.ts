@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { BACKUP_KEY } from "./backup-store.ts";
 import { IMAGE_RULE, parseImage } from "./image.ts";
+import { controlPlaneHost } from "./panels.ts";
 import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
 import type { PlanName } from "./plan.ts";
 import { Refusal } from "./refusal.ts";
@@ -12,10 +14,16 @@ const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-
 const PATH = /^\/([A-Za-z0-9._-]+\/)*[A-Za-z0-9._-]+$/;
 const HOST_KEY = /^ssh-ed25519 [A-Za-z0-9+/]+=*$/;
 const ROLE = /^[a-z_][a-z0-9_]*$/;
+const IPV4_RANGE = /^(\d{1,3}\.){3}\d{1,3}\/([89]|[12]\d|3[0-2])$/;
 const KEY_ID = /^[0-9a-f]{16}$/;
 
 const SECRET_RULE =
   "must be a reference to a secret, { file: <path> } or { env: <VARIABLE> }, never the secret itself";
+
+const BACKUP_KEY_RULE = "must be a public backup key, age1…, as age-keygen prints it";
+
+/** Rules about values of which a wrong one may be a secret: it is not shown. */
+const HIDING_RULES: readonly string[] = [SECRET_RULE, BACKUP_KEY_RULE];
 
 /** An object whose every key is named here: one that is not is refused, by name. */
 function keys<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
@@ -82,6 +90,12 @@ const kubernetes = keys({
   kubeconfig: secretReference,
   /** Class of the volumes that hold tenants' files. */
   storageClass: name.default("local-path"),
+  /** Port of its API server, at the machine's address. */
+  apiPort: port.default(6443),
+  /** Addresses of its pods. @default K3s's own choice */
+  podRange: text(IPV4_RANGE, "must be a range of IPv4 addresses, as in 10.42.0.0/16").default(
+    "10.42.0.0/16",
+  ),
 });
 
 const machine = {
@@ -112,6 +126,15 @@ const backupStore = keys({
   path: path.default("/var/lib/fluxbilling/backups"),
   /** Private key (PEM, PKCS #8, Ed25519) of the authority that certifies tenants' backup keys. */
   authority: secretReference,
+  /**
+   * Public halves of the backup keys that dumps are encrypted to. The private halves are kept where
+   * neither a tenant nor a store is: whoever restores brings one along.
+   */
+  recipients: z
+    .array(text(BACKUP_KEY, BACKUP_KEY_RULE), {
+      error: "must be a list of public backup keys",
+    })
+    .min(1, { error: "must name at least one public backup key" }),
   /** The program that takes dumps in, built from `embedded/images/backup/cmd/receive`. */
   receiverFile: file,
 });
@@ -140,13 +163,13 @@ const fleetSchema = keys({
   tenantDomain: hostName,
   /** Id of SETTINGS_ENCRYPTION_KEY: a deploy with another key stops instead of replacing keys. */
   settingsKeyId: text(KEY_ID, "must be the 16 hexadecimal digits that name the root key"),
-  /** Hosts of the registries that images may come from. */
+  /** Hosts of the registries that images may come from; the fleet's own, registry.<panelDomain>, is one. */
   imageRegistries: z
     .array(text(/^[a-z0-9.-]+(:[0-9]+)?$/, "must be the host of a registry"), {
       error: "must be a list of registry hosts",
     })
     .min(1, { error: "must name at least one registry" }),
-  images: keys({ tenantApp: image(), backup: image() }),
+  images: keys({ tenantApp: image(), backup: image(), registry: image() }),
   master: keys({ ...machine, ssh, kubernetes, postgres, certificates }),
   standby: keys({ ...machine, ssh }),
   backupStores: z.record(name, backupStore, { error: "must be an object of backup stores" }),
@@ -348,6 +371,34 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
       `Place the standby in the master's zone in ${source}: it holds a copy of the master's data`,
     );
   }
+  const users = new Map<string, string>();
+  for (const [storeName, store] of Object.entries(fleet.backupStores)) {
+    const other = store.zone === fleet.standby.zone ? users.get(store.user) : undefined;
+    if (other !== undefined) {
+      fault(
+        `backupStores.${storeName}.user`,
+        `must not be the user of ${other}`,
+        `"${store.user}"`,
+        `Give each store of zone ${store.zone} a user of its own in ${source}: the standby holds a copy of each`,
+      );
+    }
+    if (store.zone === fleet.standby.zone) {
+      users.set(store.user, storeName);
+    }
+    const host = Object.entries({
+      master: fleet.master,
+      standby: fleet.standby,
+      ...fleet.locations,
+    }).find(([, { address }]) => address === store.address);
+    if (host !== undefined && host[1].zone !== store.zone) {
+      fault(
+        `backupStores.${storeName}.zone`,
+        `must be the zone of its machine ${host[0]}, ${host[1].zone}`,
+        `"${store.zone}"`,
+        `Correct the zone in ${source}, or place the store on a machine of zone ${store.zone}`,
+      );
+    }
+  }
   const seen = new Map<string, string>();
   for (const [owner, address] of [
     ["master", fleet.master.address],
@@ -371,6 +422,15 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
       `must share no registrable domain with the panels' ${fleet.panelDomain}`,
       `"${fleet.tenantDomain}"`,
       `Give tenants a domain of their own in ${source}, so that no cookie crosses`,
+    );
+  }
+  const ownRegistry = controlPlaneHost("registry", fleet.panelDomain);
+  if (!fleet.imageRegistries.includes(ownRegistry)) {
+    fault(
+      "imageRegistries",
+      `must name the fleet's own, ${ownRegistry}`,
+      fleet.imageRegistries.join(", "),
+      `Add it in ${source}`,
     );
   }
   for (const [key, reference] of Object.entries(fleet.images)) {
@@ -427,7 +487,7 @@ function describeIssue(
     ];
   }
   const value = valueAt(input, issue.path);
-  const got = issue.message === SECRET_RULE ? kindOf(value) : shown(value);
+  const got = HIDING_RULES.includes(issue.message) ? kindOf(value) : shown(value);
   return [`Setting "${at}": ${issue.message}, got ${got}. Correct it in ${source}.`];
 }
 

@@ -6,6 +6,7 @@ import { FleetAuthority } from "../components/fleet-authority.ts";
 import { Location } from "../components/location.ts";
 import { Master } from "../components/master.ts";
 import { Standby } from "../components/standby.ts";
+import { StoreMirror } from "../components/store-mirror.ts";
 import { storeOf } from "../model/settings.ts";
 import type { FleetSettings, SshSettings } from "../model/settings.ts";
 import { sshAuthority } from "../model/ssh-certificate.ts";
@@ -88,12 +89,17 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
   const authorityFor = (issuer: string): FleetAuthority | undefined =>
     issuer === "fleet" ? fleetAuthority : undefined;
 
-  new Master(
+  const master = new Master(
     "master",
     {
       zone: fleet.master.zone,
       country: fleet.master.country,
+      machineAddress: fleet.master.address,
+      apiPort: fleet.master.kubernetes.apiPort,
       panelDomain: fleet.panelDomain,
+      certificates: fleet.master.certificates,
+      registryImage: fleet.images.registry,
+      storageClass: fleet.master.kubernetes.storageClass,
       authority: authorityFor(fleet.master.certificates.issuer),
       databaseCaCertificate: masterCaCertificate,
       protectData: fleet.protectData,
@@ -105,12 +111,14 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     "standby",
     {
       zone: fleet.standby.zone,
+      masterZone: fleet.master.zone,
       country: fleet.standby.country,
       address: fleet.standby.address,
       connection: standbyConnection,
       masterConnection,
       masterAddress: fleet.master.address,
       masterPort: fleet.master.postgres.port,
+      masterAdmin: fleet.master.postgres.adminUser,
       databaseCaCertificate: masterCaCertificate,
     },
     { providers: masterProviders },
@@ -126,6 +134,38 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       receiverFile: store.receiverFile,
       receiverSha256,
     });
+    // A store of another zone has no copy here: what it holds stays in its zone.
+    if (store.zone === fleet.standby.zone) {
+      new StoreMirror(
+        `mirror-${storeName}`,
+        {
+          storeName,
+          zone: store.zone,
+          standbyZone: fleet.standby.zone,
+          namespace: master.namespace,
+          labels: master.labels,
+          image: fleet.images.backup,
+          source: {
+            endpoint: { address: store.address, port: store.ssh.port },
+            hostKey: store.ssh.hostKey,
+            // The master sees its own pods by their own addresses.
+            sourceRanges: [`${fleet.master.address}/32`, fleet.master.kubernetes.podRange],
+          },
+          target: {
+            endpoint: { address: fleet.standby.address, port: fleet.standby.ssh.port },
+            hostKey: fleet.standby.ssh.hostKey,
+            sourceRanges: [`${fleet.master.address}/32`],
+          },
+          targetConnection: standbyConnection,
+          user: store.user,
+          path: store.path,
+          authority,
+          receiverFile: store.receiverFile,
+          receiverSha256,
+        },
+        { providers: masterProviders },
+      );
+    }
   }
   for (const { locationName, location, store, providers } of locations) {
     new Location(
@@ -134,6 +174,8 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
         locationName,
         zone: location.zone,
         country: location.country,
+        machineAddress: location.address,
+        apiPort: location.kubernetes.apiPort,
         tenantDomain: fleet.tenantDomain,
         authority: authorityFor(location.certificates.issuer),
         backupStore: location.backupStore,

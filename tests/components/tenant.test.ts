@@ -19,7 +19,7 @@ describe("Tenant", () => {
       locationZone: "eu",
       backupStore: "master",
       backupStoreZone: "eu",
-      imageRegistries: ["registry.test"],
+      imageRegistries: ["registry.test", "registry.panels.test"],
       protectData: true,
     });
   });

@@ -85,8 +85,13 @@ describe("parseFleet", () => {
     ],
     [
       "imageRegistries",
-      ["other.test"],
-      'Setting "fluxbilling:fleet.images.tenantApp": must come from one of other.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.\nSetting "fluxbilling:fleet.images.backup": must come from one of other.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.',
+      ["other.test", "registry.panels.test"],
+      ["tenantApp", "backup", "registry"]
+        .map(
+          (key) =>
+            `Setting "fluxbilling:fleet.images.${key}": must come from one of other.test, registry.panels.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.`,
+        )
+        .join("\n"),
     ],
     [
       "tenantDomain",
@@ -112,6 +117,31 @@ describe("parseFleet", () => {
       "locations/nl-1/certificates",
       { issuer: "nobody" },
       'Setting "fluxbilling:fleet.locations.nl-1.certificates.issuer": must be { issuer: fleet } for the fleet\'s own authority or { issuer: acme, resolver: <name> }, got "nobody". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "backupStores/master/zone",
+      "us",
+      'Setting "fluxbilling:fleet.backupStores.master.zone": must be the zone of its machine master, eu, got "us". Correct the zone in Pulumi.prod.yaml, or place the store on a machine of zone us.',
+    ],
+    [
+      "backupStores/master/recipients",
+      [],
+      'Setting "fluxbilling:fleet.backupStores.master.recipients": must name at least one public backup key, got a list. Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "backupStores/master/recipients",
+      ["AGE-SECRET-KEY-1"],
+      'Setting "fluxbilling:fleet.backupStores.master.recipients.0": must be a public backup key, age1…, as age-keygen prints it, got a string. Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "master/kubernetes/podRange",
+      "everywhere",
+      'Setting "fluxbilling:fleet.master.kubernetes.podRange": must be a range of IPv4 addresses, as in 10.42.0.0/16, got "everywhere". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      "imageRegistries",
+      ["registry.test"],
+      'Setting "fluxbilling:fleet.imageRegistries": must name the fleet\'s own, registry.panels.test, got registry.test. Add it in Pulumi.prod.yaml.',
     ],
     [
       "settingsKeyId",
@@ -151,11 +181,27 @@ describe("parseFleet", () => {
 
   it("refuses a location whose copies would leave its zone", () => {
     const stores = goodFleetInput()["backupStores"] as Record<string, object>;
-    const fleet = fleetWith("backupStores", { master: { ...stores["master"], zone: "us" } });
+    const fleet = fleetWith("backupStores", {
+      master: { ...stores["master"], zone: "us", address: "10.77.0.99" },
+    });
     expect(() => parseFleet(fleet, SOURCE)).toThrow(
       refusal(
         "BACKUP_OUT_OF_ZONE",
         'Location "nl-1": its backup store must lie in zone eu, got "master" in zone us. Name a store of zone eu in fluxbilling:fleet.locations.nl-1.backupStore.',
+      ),
+    );
+  });
+
+  it("refuses two stores with one user in the zone of the standby, which copies both", () => {
+    const stores = goodFleetInput()["backupStores"] as Record<string, object>;
+    const fleet = fleetWith("backupStores", {
+      ...stores,
+      second: { ...stores["master"], address: "10.77.0.99" },
+    });
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.backupStores.second.user": must not be the user of master, got "fluxbackup". Give each store of zone eu a user of its own in Pulumi.prod.yaml: the standby holds a copy of each.',
       ),
     );
   });
@@ -270,6 +316,8 @@ describe("placeTenant", () => {
     ]) {
       Object.assign(part ?? {}, { zone: "apac" });
     }
+    // The master stays in zone eu, so a store of another zone is on another machine.
+    Object.assign(input["backupStores"]?.["master"] ?? {}, { address: "10.77.0.99" });
     expect(() =>
       placeTenant(parseFleet(input, SOURCE), goodTenantSettings({ zone: "apac" })),
     ).toThrow(

@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { scramSalt, scramVerifier } from "../../model/scram.ts";
-import { at, inputOf, inputsOf } from "../support/construct.ts";
+import { parseFleet } from "../../model/settings.ts";
+import { deployFleet } from "../../stacks/fleet.ts";
+import { at, construct, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
-import { fleetResources, TEST_AUTHORITY } from "../support/good.ts";
+import { fleetResources, goodFleetInput, TEST_AUTHORITY, TEST_SECRETS } from "../support/good.ts";
 
 const COMMAND = "command:remote:Command";
 
@@ -138,7 +140,7 @@ describe("Standby", () => {
       name: "fluxbilling_replica",
       login: true,
       replication: true,
-      connectionLimit: 3,
+      connectionLimit: 4,
       password: scramVerifier("password-of-standby-password", scramSalt("fluxbilling_replica")),
     });
   });
@@ -161,14 +163,254 @@ describe("Standby", () => {
   });
 
   it("proves the master and speaks TLS 1.3", async () => {
-    const create = inputOf(await fleetResources(), COMMAND, "standby-copy", "create");
+    const create = inputOf(await fleetResources(), COMMAND, "standby-program", "create");
     expect(create).toContain(
-      "host=10.77.0.10 port=5432 user=fluxbilling_replica sslmode=verify-full sslrootcert=/var/lib/postgresql/fluxbilling/master.crt ssl_min_protocol_version=TLSv1.3 ",
+      [
+        "#!/bin/sh",
+        "MASTER_ADDRESS=10.77.0.10",
+        "MASTER_PORT=5432",
+        "MASTER_ADMIN=admin",
+        "REPLICA_ROLE=fluxbilling_replica",
+        "SLOT=fluxbilling_standby",
+        "",
+      ].join("\n"),
+    );
+    expect(create).toContain(
+      'master="host=$MASTER_ADDRESS port=$MASTER_PORT user=$REPLICA_ROLE sslmode=verify-full sslrootcert=$home/master.crt ssl_min_protocol_version=TLSv1.3 ',
     );
   });
 
   it("touches no data folder that is not its copy", async () => {
-    const create = inputOf(await fleetResources(), COMMAND, "standby-copy", "create");
+    const create = inputOf(await fleetResources(), COMMAND, "standby-program", "create");
     expect(create).toContain('if [ -e "$data" ] && [ ! -e "$data/standby.signal" ]; then');
   });
+});
+
+describe("StoreMirror", () => {
+  const JOB = "kubernetes:batch/v1:CronJob";
+
+  it("reads the store and adds to the copy, by one key that opens nothing else", async () => {
+    const all = await fleetResources();
+    const certificates = inputOf(
+      all,
+      "kubernetes:core/v1:Secret",
+      "mirror-master-secret",
+      "stringData",
+    );
+    const allowed = ["source-cert\\.pub", "target-cert\\.pub"].map((name) =>
+      certificateText(at(certificates, name)),
+    );
+    expect(allowed).toEqual([
+      {
+        command:
+          "/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups -mirror source",
+        from: "10.77.0.10/32,10.42.0.0/16",
+      },
+      {
+        command:
+          "/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/mirror/master -mirror target",
+        from: "10.77.0.10/32",
+      },
+    ]);
+  });
+
+  it("pins both hosts and reaches nothing but their SSH", async () => {
+    const all = await fleetResources();
+    const environment = inputOf(
+      all,
+      JOB,
+      "mirror-master-job",
+      "spec.jobTemplate.spec.template.spec.containers.0.env",
+    ) as { name: string; value: string }[];
+    const value = (name: string): string | undefined =>
+      environment.find((variable) => variable.name === name)?.value;
+    for (const end of ["SOURCE", "TARGET"]) {
+      expect(value(`${end}_HOST_KEY`)).toMatch(/^ssh-ed25519 /);
+    }
+    expect(
+      inputOf(
+        all,
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "mirror-master-network",
+        "spec",
+      ),
+    ).toMatchObject({
+      policyTypes: ["Ingress", "Egress"],
+      egress: ["10.77.0.10/32", "10.77.0.11/32"].map((cidr) => ({
+        to: [{ ipBlock: { cidr } }],
+        ports: [{ protocol: "TCP", port: 22 }],
+      })),
+    });
+  });
+
+  it("copies no store of another zone to the standby", async () => {
+    const input = goodFleetInput();
+    const stores = input["backupStores"] as Record<string, object>;
+    stores["us"] = { ...stores["master"], zone: "us", address: "10.77.0.99" };
+    const all = await construct(() => {
+      deployFleet(parseFleet(input, "the test"), TEST_SECRETS);
+    });
+    expect(Object.keys(inputsOf(all, JOB))).toEqual(["mirror-master-job"]);
+    expect(
+      all
+        .filter(({ type }) => type === "fluxbilling:fleet:BackupStore")
+        .map(({ name }) => name)
+        .toSorted(),
+    ).toEqual(["mirror-master-target", "store-master", "store-us"]);
+  });
+});
+
+/** What an OpenSSH certificate allows. */
+function certificateText(certificate: unknown): { command: string; from: string } {
+  const blob = Buffer.from(String(certificate).split(" ")[1] ?? "", "base64").toString("latin1");
+  const option = (name: string): string => {
+    const start = blob.indexOf(name) + name.length;
+    const length = Buffer.from(blob.slice(start + 4, start + 8), "latin1").readUInt32BE();
+    return blob.slice(start + 8, start + 8 + length);
+  };
+  return { command: option("force-command"), from: option("source-address") };
+}
+
+describe("ControlPlaneIngress", () => {
+  const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
+
+  it("serves panels and registry over TLS only, with the headers and the rate limit", async () => {
+    const ingresses = inputsOf(await fleetResources(), INGRESS);
+    expect(
+      Object.values(ingresses).map((ingress) => [
+        at(ingress, "spec.rules.0.host"),
+        at(ingress, "spec.tls.0.hosts"),
+        at(
+          ingress,
+          "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.entrypoints",
+        ),
+        at(
+          ingress,
+          "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.middlewares",
+        ),
+      ]),
+    ).toEqual(
+      ["operator.panels.test", "account.panels.test", "registry.panels.test"].map((host) => [
+        host,
+        [host],
+        "websecure",
+        "fluxbilling-control-plane-rate-limit@kubernetescrd,fluxbilling-control-plane-security-headers@kubernetescrd",
+      ]),
+    );
+  });
+
+  it("gets its certificates by ACME where the master does", async () => {
+    const input = goodFleetInput();
+    Object.assign(input["master"] as object, {
+      certificates: { issuer: "acme", resolver: "letsencrypt" },
+    });
+    const all = await construct(() => {
+      deployFleet(parseFleet(input, "the test"), TEST_SECRETS);
+    });
+    const annotations = at(
+      inputsOf(all, INGRESS)["master-ingress-operator-ingress"],
+      "metadata.annotations",
+    );
+    expect(annotations).toMatchObject({
+      "traefik.ingress.kubernetes.io/router.tls.certresolver": "letsencrypt",
+      "traefik.ingress.kubernetes.io/router.tls.domains.0.main": "*.panels.test",
+    });
+  });
+
+  it("lets the ingress alone reach a panel or the registry, and neither reach anything", async () => {
+    const policies = inputsOf(
+      await fleetResources(),
+      "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+    );
+    for (const component of ["panel", "registry"]) {
+      expect(at(policies[`master-ingress-allow-${component}`], "spec")).toEqual({
+        podSelector: { matchLabels: { "app.kubernetes.io/component": component } },
+        policyTypes: ["Ingress", "Egress"],
+        ingress: [
+          {
+            from: [
+              {
+                namespaceSelector: {
+                  matchLabels: { "kubernetes.io/metadata.name": "kube-system" },
+                },
+                podSelector: { matchLabels: { "app.kubernetes.io/name": "traefik" } },
+              },
+            ],
+            ports: [{ protocol: "TCP", port: 8080 }],
+          },
+        ],
+      });
+    }
+  });
+});
+
+describe("Registry", () => {
+  it("knows its password by hash, and keeps it in clear in one Secret", async () => {
+    const all = await fleetResources();
+    const holders = all.filter(({ inputs }) =>
+      JSON.stringify(inputs).includes("password-of-master-registry-password"),
+    );
+    expect(holders.map(({ name, secretInputs }) => [name, secretInputs])).toEqual([
+      ["master-registry-login", ["stringData"]],
+    ]);
+    expect(
+      inputOf(all, "kubernetes:core/v1:Secret", "master-registry-htpasswd", "stringData.htpasswd"),
+    ).toBe("fleet:bcrypt-of-master-registry-password\n");
+  });
+
+  it("asks everyone for it and deletes no image", async () => {
+    const text = inputOf(
+      await fleetResources(),
+      "kubernetes:core/v1:ConfigMap",
+      "master-registry-configuration",
+      "data.config\\.yml",
+    );
+    expect(JSON.parse(String(text))).toMatchObject({
+      auth: { htpasswd: { path: "/run/secrets/registry/htpasswd" } },
+      storage: { delete: { enabled: false } },
+    });
+  });
+});
+
+describe("SystemNetwork", () => {
+  it("shuts the own namespace of every cluster, after its needs are open", async () => {
+    const policies = (await fleetResources()).filter(
+      ({ type, inputs }) =>
+        type === "kubernetes:networking.k8s.io/v1:NetworkPolicy" &&
+        at(inputs, "metadata.namespace") === "kube-system",
+    );
+    const names = [
+      "allow-dns",
+      "allow-ingress",
+      "allow-installer",
+      "allow-load-balancer",
+      "allow-metrics",
+      "allow-volumes",
+      "default-deny",
+    ];
+    expect(policies.map(({ name }) => name).toSorted()).toEqual(
+      ["fi-1", "master", "nl-1"].flatMap((machine) =>
+        names.map((name) => `${machine}-system-${name}`),
+      ),
+    );
+  });
+
+  it.each([
+    ["nl-1", { matchExpressions: [{ key: "fluxbilling.dev/tenant", operator: "Exists" }] }],
+    ["master", { matchLabels: { "kubernetes.io/metadata.name": "fluxbilling-control-plane" } }],
+  ])(
+    "leads the ingress of %s to what it serves and to no authority outside",
+    async (machine, there) => {
+      const egress = inputOf(
+        await fleetResources(),
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        `${machine}-system-allow-ingress`,
+        "spec.egress",
+      ) as unknown[];
+      expect(
+        egress.slice(2).every((rule) => JSON.stringify(rule).includes(JSON.stringify(there))),
+      ).toBe(true);
+      expect(JSON.stringify(egress)).not.toContain("0.0.0.0/0");
+    },
+  );
 });

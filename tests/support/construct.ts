@@ -26,7 +26,10 @@ const SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270";
  * an unforeseen resource must not pass unseen.
  */
 const OUTPUTS: Readonly<Record<string, (name: string) => Record<string, unknown>>> = {
-  "random:index/randomPassword:RandomPassword": (name) => ({ result: `password-of-${name}` }),
+  "random:index/randomPassword:RandomPassword": (name) => ({
+    result: `password-of-${name}`,
+    bcryptHash: `bcrypt-of-${name}`,
+  }),
   "random:index/randomBytes:RandomBytes": (name) => ({
     base64: Buffer.from(`bytes-of-${name}`).toString("base64"),
   }),

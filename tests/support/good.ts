@@ -15,6 +15,9 @@ export const TEST_ROOT_KEY = parseRootKey("5a".repeat(32), "the test's root key"
 /** An authority that only tests use: an Ed25519 key whose seed is thirty-two bytes of 0x22. */
 export const TEST_AUTHORITY = sshAuthority(ed25519Pem(0x22), "the test's authority");
 
+/** A public backup key that only tests use. */
+export const TEST_RECIPIENT = "age14394ew67el7vzm4zc6ex5ukhww0jjk0s0zw8nzq3wxe9zxj3n3esk5nllz";
+
 /** The PKCS #8 PEM of the Ed25519 key whose seed is one byte, thirty-two times. */
 export function ed25519Pem(byte: number): string {
   const der = Buffer.concat([
@@ -38,6 +41,7 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
       user: "fluxbackup",
       path: "/var/lib/fluxbilling/backups",
       authority: TEST_AUTHORITY,
+      recipients: [TEST_RECIPIENT],
       sourceAddresses: ["10.77.0.21"],
     },
     database: { address: "10.77.0.21", port: 5432 },
@@ -86,8 +90,11 @@ export function goodFleetInput(): Record<string, unknown> {
     panelDomain: "panels.test",
     tenantDomain: "tenants.test",
     settingsKeyId: rootKeyId(TEST_ROOT_KEY),
-    imageRegistries: ["registry.test"],
-    images: goodTenantArgs().images,
+    imageRegistries: ["registry.test", "registry.panels.test"],
+    images: {
+      ...goodTenantArgs().images,
+      registry: `registry.test/library/registry@sha256:${"3".repeat(64)}`,
+    },
     master: { ...machine("10.77.0.10"), ssh: SSH, ...cluster("master") },
     standby: { ...machine("10.77.0.11"), ssh: SSH },
     backupStores: {
@@ -96,6 +103,7 @@ export function goodFleetInput(): Record<string, unknown> {
         address: "10.77.0.10",
         ssh: SSH,
         authority: { file: "authority.pem" },
+        recipients: [TEST_RECIPIENT],
         receiverFile: "receive",
       },
     },
