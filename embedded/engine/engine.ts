@@ -254,9 +254,9 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
     const match = words.exec(output);
     if (match !== null) return new PlatformError(sentence(subject, match));
   }
-  const violations = [...output.matchAll(/\[mandatory\](?: \[severity: \w+\])?\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g)].map(
-    ([, policy, message]) => `${policy}: ${message}`,
-  );
+  const violations = [
+    ...output.matchAll(/\[mandatory\](?: \[severity: \w+\])?\s+(\S+)[^\n]*\n[^\n]*\n\s*([^\n]+)/g),
+  ].map(([, policy, message]) => `${policy}: ${message}`);
   if (violations.length > 0) {
     return new PlatformError(
       `${subject}: its policies must hold, got ${violations.length} violated: ` +
