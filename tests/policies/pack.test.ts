@@ -8,7 +8,7 @@ import { packShortfalls, REVIEWED_PACK } from "../../model/policy-pack.ts";
 import type { PackReport } from "../../model/policy-pack.ts";
 import { asPolicies, LAST_POLICY } from "../../policies/pulumi-pack.ts";
 import { RULES } from "../../policies/rules.ts";
-import { asSubject } from "../support/judge.ts";
+import { asSubject, withRootKey } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
 import { mutated, STACKS } from "./mutants.ts";
 
@@ -124,6 +124,13 @@ function policies({ exceptions = [], stack = "local.acme" }: Run = {}): Policies
 
 /** As the engine does: every policy that is not disabled, resource by resource, then all together. */
 function run(
+  resources: readonly Judged[],
+  options: Run = {},
+): { messages: readonly string[]; report: PackReport | undefined } {
+  return withRootKey(() => runWithKey(resources, options));
+}
+
+function runWithKey(
   resources: readonly Judged[],
   options: Run = {},
 ): { messages: readonly string[]; report: PackReport | undefined } {

@@ -6,8 +6,22 @@ import { TEST_ROOT_KEY } from "./good.ts";
 /** What the engine passes for a value that is not known at preview. */
 export const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
-// As a deploy does, so that the pack can look for the key.
-process.env["SETTINGS_ENCRYPTION_KEY"] ??= TEST_ROOT_KEY.toString("base64");
+const ROOT_KEY_VARIABLE = "SETTINGS_ENCRYPTION_KEY";
+
+/** Gives the test's root key as a deploy does, so that the pack can look for it, and takes it back. */
+export function withRootKey<Answer>(ask: () => Answer): Answer {
+  const before = process.env[ROOT_KEY_VARIABLE];
+  process.env[ROOT_KEY_VARIABLE] = TEST_ROOT_KEY.toString("base64");
+  try {
+    return ask();
+  } finally {
+    if (before === undefined) {
+      Reflect.deleteProperty(process.env, ROOT_KEY_VARIABLE);
+    } else {
+      process.env[ROOT_KEY_VARIABLE] = before;
+    }
+  }
+}
 
 /** A resource as a rule is asked about it. */
 export interface Judged {
@@ -35,13 +49,15 @@ export function say(rule: Rule, resources: readonly Judged[]): readonly string[]
     messages.push(message);
   };
   const subjects = resources.map(asSubject);
-  if (rule.kind === "stack") {
-    rule.judge(subjects, report);
-  } else {
-    for (const subject of subjects) {
-      rule.judge(subject, report);
+  withRootKey(() => {
+    if (rule.kind === "stack") {
+      rule.judge(subjects, report);
+    } else {
+      for (const subject of subjects) {
+        rule.judge(subject, report);
+      }
     }
-  }
+  });
   return messages;
 }
 

@@ -3,6 +3,7 @@
  * would make. FLUX_SPOILINGS names the file that says which.
  */
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 
@@ -17,6 +18,7 @@ export interface Spoiling {
 }
 
 /** Stands for a value that is not known at preview. */
+const ROOT = resolve(import.meta.dirname, "../../..");
 const SMUGGLED = "\u0000smuggled";
 
 const spoilings = JSON.parse(
@@ -29,6 +31,12 @@ const smuggled = JSON.stringify(spoilings).includes(JSON.stringify(SMUGGLED).sli
   : undefined;
 
 pulumi.runtime.registerStackTransformation(({ type, name, props, opts }) => {
+  if (type === "command:remote:CopyToRemote") {
+    // Files are found from the real program's folder, not from this one's.
+    const { source } = props as { source: pulumi.asset.FileAsset };
+    const path = Promise.resolve(source.path).then((file) => resolve(ROOT, file));
+    return { props: { ...props, source: new pulumi.asset.FileAsset(path) }, opts };
+  }
   const own = spoilings.filter((spoiling) => spoiling.type === type && spoiling.name === name);
   if (own.length === 0) return undefined;
   const changed = copied(props) as { [key: string]: unknown };
