@@ -85,8 +85,10 @@ describe("the copy of the backup store", () => {
     const tenant = await writeTenantStack({ name: "mirrored", location: "nl-1", plan: "lite" });
     await deploy(tenant, await platform());
     try {
+      const before = await dumps("master");
       await runJob(location, "tenant-mirrored", "backup");
-      expect((await dumps("master")).filter((line) => line.includes("/mirrored/"))).toHaveLength(2);
+      // The dump and its manifest, beside what an earlier run left: a store outlives its tenants.
+      expect((await dumps("master")).length).toBe(before.length + 2);
       await runJob(master, "fluxbilling-control-plane", "mirror-master");
       expect(await dumps("standby")).toEqual(await dumps("master"));
     } finally {
