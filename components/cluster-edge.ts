@@ -1,8 +1,14 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as tls from "@pulumi/tls";
-import { TLS_MIN_VERSION, TLS_OPTION_NAME } from "../model/headers.ts";
+import {
+  HEADERS_MIDDLEWARE,
+  SECURITY_HEADERS,
+  TLS_MIN_VERSION,
+  TLS_OPTION_NAME,
+} from "../model/headers.ts";
 import { SYSTEM_NAMESPACE } from "../model/labels.ts";
+import { NOBODY } from "../model/network.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 
 /** What a cluster's ingress needs to know. */
@@ -18,6 +24,9 @@ export interface ClusterEdgeArgs {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+/** Name of the route that takes every host which no other takes, and of the middleware that answers 404 there. */
+const UNKNOWN_HOST = "unknown-host";
+
 /** How long a certificate lives, and how long before its end the next deploy renews it. */
 const CERTIFICATE_HOURS = 2160;
 const RENEW_HOURS = 720;
@@ -26,7 +35,8 @@ const RENEW_HOURS = 720;
  * What holds for the whole ingress of one cluster.
  *
  * Holds: TLS 1.3 is the floor of every host, by the one TLSOption that applies to all, and a client
- * that names no known host gets no handshake; whoever comes without TLS is sent to HTTPS.
+ * that names no known host gets no handshake; whoever comes without TLS is sent to HTTPS; a host that
+ * nothing serves answers 404 with HSTS and the security headers, as every other host does.
  */
 export class ClusterEdge extends pulumi.ComponentResource {
   constructor(name: string, args: ClusterEdgeArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -74,6 +84,33 @@ export class ClusterEdge extends pulumi.ComponentResource {
         ],
       },
       [redirect],
+    );
+
+    // What Traefik answers by itself where no route fits carries no header. So one always fits, last.
+    const headers = custom("headers", "Middleware", HEADERS_MIDDLEWARE, {
+      headers: SECURITY_HEADERS,
+    });
+    const nothing = custom("nothing", "Middleware", UNKNOWN_HOST, {
+      ipAllowList: { sourceRange: [NOBODY], rejectStatusCode: 404 },
+    });
+    custom(
+      "unknown",
+      "IngressRoute",
+      UNKNOWN_HOST,
+      {
+        entryPoints: ["websecure"],
+        routes: [
+          {
+            kind: "Rule",
+            match: "PathPrefix(`/`)",
+            priority: 1,
+            middlewares: [{ name: HEADERS_MIDDLEWARE }, { name: UNKNOWN_HOST }],
+            services: [{ kind: "TraefikService", name: "noop@internal" }],
+          },
+        ],
+        tls: {},
+      },
+      [headers, nothing],
     );
 
     if (args.authority !== undefined) {

@@ -10,6 +10,7 @@ import {
   SUSPENDED_MIDDLEWARE,
   TLS_ANNOTATION,
 } from "../model/headers.ts";
+import { NOBODY } from "../model/network.ts";
 import { PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import type { CertificateSettings } from "../model/settings.ts";
@@ -30,9 +31,6 @@ export interface TenantIngressArgs {
   /** Whether the tenant is shut: whoever calls gets a 402. */
   readonly suspended: boolean;
 }
-
-/** An address that nobody can come from. */
-const NOBODY = "255.255.255.255/32";
 
 /**
  * The way from a browser to the tenant's application.
@@ -79,8 +77,8 @@ export class TenantIngress extends pulumi.ComponentResource {
                 kind: "Rule",
                 match: `Host(\`${args.host}\`)`,
                 middlewares: [
-                  { name: RATE_MIDDLEWARE },
                   { name: HEADERS_MIDDLEWARE },
+                  { name: RATE_MIDDLEWARE },
                   { name: SUSPENDED_MIDDLEWARE },
                 ],
                 services: [{ kind: "TraefikService", name: "noop@internal" }],
@@ -102,7 +100,8 @@ export class TenantIngress extends pulumi.ComponentResource {
             annotations: {
               [ENTRYPOINTS_ANNOTATION]: "websecure",
               [TLS_ANNOTATION]: "true",
-              [MIDDLEWARES_ANNOTATION]: [RATE_MIDDLEWARE, HEADERS_MIDDLEWARE]
+              // Headers first: they are on a 429 as well.
+              [MIDDLEWARES_ANNOTATION]: [HEADERS_MIDDLEWARE, RATE_MIDDLEWARE]
                 .map((middleware) => middlewareReference(args.namespaceName, middleware))
                 .join(","),
               ...resolverAnnotations(args),

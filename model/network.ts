@@ -38,3 +38,6 @@ export const NODE_INGRESS_PORTS = [80, 443] as const;
 export const KUBELET_PORT = 10_250;
 /** Port of a name server. */
 export const DNS_PORT = 53;
+
+/** A range that nobody can come from: who is let in from here alone is let in never. */
+export const NOBODY = "255.255.255.255/32";

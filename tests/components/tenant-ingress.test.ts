@@ -27,7 +27,7 @@ function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Regist
 }
 
 describe("TenantIngress", () => {
-  it("takes the tenant's host over TLS alone, with rate limit and headers before the application", async () => {
+  it("takes the tenant's host over TLS alone, with headers and rate limit before the application", async () => {
     const resources = await ingress();
     expect({
       annotations: inputOf(resources, INGRESS, "acme-ingress", "metadata.annotations"),
@@ -37,7 +37,7 @@ describe("TenantIngress", () => {
         "traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
         "traefik.ingress.kubernetes.io/router.tls": "true",
         "traefik.ingress.kubernetes.io/router.middlewares":
-          "tenant-acme-rate-limit@kubernetescrd,tenant-acme-security-headers@kubernetescrd",
+          "tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd",
         "pulumi.com/skipAwait": "true",
       },
       spec: {
@@ -90,8 +90,8 @@ describe("TenantIngress", () => {
           kind: "Rule",
           match: "Host(`acme.tenants.test`)",
           middlewares: [
-            { name: "rate-limit" },
             { name: "security-headers" },
+            { name: "rate-limit" },
             { name: "suspended" },
           ],
           services: [{ kind: "TraefikService", name: "noop@internal" }],

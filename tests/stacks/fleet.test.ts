@@ -131,6 +131,29 @@ describe("the fleet's stack", () => {
       ],
     });
   });
+
+  it("answers 404 with the security headers for a host that nothing serves", () => {
+    const middleware = "kubernetes:traefik.io/v1alpha1:Middleware";
+    const route = "kubernetes:traefik.io/v1alpha1:IngressRoute";
+    for (const cluster of ["master", "nl-1", "fi-1"]) {
+      expect(inputOf(resources, middleware, `${cluster}-edge-nothing`, "spec")).toEqual({
+        ipAllowList: { sourceRange: ["255.255.255.255/32"], rejectStatusCode: 404 },
+      });
+      expect(inputOf(resources, route, `${cluster}-edge-unknown`, "spec")).toEqual({
+        entryPoints: ["websecure"],
+        routes: [
+          {
+            kind: "Rule",
+            match: "PathPrefix(`/`)",
+            priority: 1,
+            middlewares: [{ name: "security-headers" }, { name: "unknown-host" }],
+            services: [{ kind: "TraefikService", name: "noop@internal" }],
+          },
+        ],
+        tls: {},
+      });
+    }
+  });
 });
 
 describe("Standby", () => {
