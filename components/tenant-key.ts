@@ -24,6 +24,9 @@ export interface TenantKeyArgs {
 /** The random secrets of the tenant contract; each is current and, after a rotation, previous. */
 const CONTRACT_SECRETS = ["session", "token", "webhook"] as const;
 
+/** Letters and digits that hold 256 random bits. */
+const SECRET_LETTERS = 43;
+
 /** Purposes beside the settings: what searchable encrypted attributes ask for. */
 const ATTRIBUTE_PURPOSES: readonly KeyPurpose[] = [
   "attributes-primary",
@@ -90,14 +93,15 @@ export class TenantKey extends pulumi.ComponentResource {
     this.registerOutputs({});
   }
 
-  /** One random secret of one version. The version is in the name: raising it keeps the former one. */
+  /** One random secret of one version, in base64. The version is in the name: raising it keeps the former one. */
   #random(name: string, kind: string, generation: number): pulumi.Output<string> {
-    const bytes = new random.RandomBytes(
+    // Not RandomBytes: its id is its value, and ids stand in the state in clear.
+    const secret = new random.RandomPassword(
       `${name}-${kind}-${generation}`,
-      { length: 32 },
+      { length: SECRET_LETTERS, special: false },
       { parent: this },
     );
-    return bytes.base64;
+    return secret.result.apply((text) => Buffer.from(text).toString("base64"));
   }
 }
 

@@ -57,12 +57,18 @@ describe("TenantKey", () => {
     const resources = await tenantResources({ secretGeneration: 3 });
     expect(secret(resources, "acme-key-contract", "metadata.name")).toBe("contract-3");
     expect(files(resources, "acme-key-contract")).toEqual({
-      session: "bytes-of-acme-key-session-3",
-      "session-previous": "bytes-of-acme-key-session-2",
-      token: "bytes-of-acme-key-token-3",
-      "token-previous": "bytes-of-acme-key-token-2",
-      webhook: "bytes-of-acme-key-webhook-3",
-      "webhook-previous": "bytes-of-acme-key-webhook-2",
+      session: "password-of-acme-key-session-3",
+      "session-previous": "password-of-acme-key-session-2",
+      token: "password-of-acme-key-token-3",
+      "token-previous": "password-of-acme-key-token-2",
+      webhook: "password-of-acme-key-webhook-3",
+      "webhook-previous": "password-of-acme-key-webhook-2",
     });
+  });
+
+  it("makes nothing whose id, which the state shows, is a secret", async () => {
+    const resources = await tenantResources();
+    const kinds = resources.map(({ type }) => type).filter((type) => type.startsWith("random:"));
+    expect(new Set(kinds)).toEqual(new Set(["random:index/randomPassword:RandomPassword"]));
   });
 });
