@@ -21,7 +21,7 @@ export const ADMIN_USER = "admin";
 export const DATASTORE = "kine";
 
 /** A data folder fresh from initdb, copied to each machine: initdb takes longer than all else. */
-const TEMPLATE = join(CACHE, `postgresql-template-${VERSION}-1`);
+const TEMPLATE = join(CACHE, `postgresql-template-${VERSION}-2`);
 
 const CLIENT_RULES = `# Made when the machine was made; later lines may be changed by whoever runs the machine.
 # Root of the machine itself needs no password.
@@ -177,6 +177,7 @@ ${POSTGRES_PROGRAMS}/postgres --single -D . -c fsync=off postgres`,
     `CREATE ROLE ${ADMIN_USER} SUPERUSER LOGIN
 CREATE ROLE ${DATASTORE} LOGIN
 CREATE DATABASE ${DATASTORE} OWNER ${DATASTORE}
+REVOKE ALL ON DATABASE ${DATASTORE} FROM PUBLIC
 `,
   );
   await rename(fresh, TEMPLATE);
