@@ -32,6 +32,7 @@ export default defineConfig({
           name: "platform",
           include: ["tests/embedded/machines/**/*.test.ts", "tests/engine/**/*.test.ts"],
           exclude: ["tests/embedded/machines/platform-stop.test.ts"],
+          globalSetup: ["tests/support/after-platform-tests.ts"],
           testTimeout: 180_000,
           hookTimeout: 180_000,
           // One platform for all: what one test reboots, another must not be using.

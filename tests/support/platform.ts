@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { request as requestPlainly } from "node:http";
 import { request } from "node:https";
 import { join } from "node:path";
 import { connect, type TLSSocket } from "node:tls";
@@ -76,40 +77,44 @@ export interface Answer {
   readonly status: number;
   readonly headers: { readonly [name: string]: string | string[] | undefined };
   readonly body: string;
+  /** Version of TLS; null without. */
   readonly protocol: string | null;
 }
 
+/** How a host is asked, where it is not a plain GET. */
+export interface Question {
+  /** @default "/" */
+  readonly path?: string;
+  /** @default "GET" */
+  readonly method?: string;
+  readonly headers?: { readonly [name: string]: string };
+  readonly body?: string;
+  /** Name in the TLS handshake. @default the host */
+  readonly serverName?: string;
+  /** Whether to come without TLS, to port 80. @default false */
+  readonly isPlain?: boolean;
+}
+
 /** Asks a host by its name at an ingress's address, as a browser would that resolves the name to it. */
-export async function ask(
-  address: string,
-  host: string,
-  path = "/",
-  certificateAuthority?: string,
-): Promise<Answer> {
+export async function ask(address: string, host: string, question: Question = {}): Promise<Answer> {
+  const { path = "/", method = "GET", headers = {}, body, serverName = host, isPlain } = question;
+  const how = { host: address, path, method, headers: { ...headers, host }, agent: false } as const;
   return new Promise((resolve, reject) => {
-    const call = request(
-      {
-        host: address,
-        port: 443,
-        servername: host,
-        path,
-        headers: { host },
-        agent: false,
-        ...(certificateAuthority === undefined
-          ? { rejectUnauthorized: false }
-          : { ca: certificateAuthority }),
-      },
-      (response) => {
-        let body = "";
-        const protocol = (response.socket as TLSSocket).getProtocol();
-        response.setEncoding("utf8").on("data", (text: string) => (body += text));
-        response.on("end", () => {
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, body, protocol });
-        });
-      },
-    );
+    const call =
+      isPlain === true
+        ? requestPlainly({ ...how, port: 80 })
+        : request({ ...how, port: 443, servername: serverName, rejectUnauthorized: false });
+    call.once("response", (response) => {
+      let text = "";
+      const protocol = isPlain === true ? null : (response.socket as TLSSocket).getProtocol();
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () => {
+        const { statusCode = 0 } = response;
+        resolve({ status: statusCode, headers: response.headers, body: text, protocol });
+      });
+    });
     call.on("error", reject);
-    call.end();
+    call.end(body);
   });
 }
 
@@ -118,11 +123,12 @@ export async function handshake(
   address: string,
   host: string,
   version: "TLSv1.2" | "TLSv1.3",
+  port = 443,
 ): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({
       host: address,
-      port: 443,
+      port,
       servername: host,
       minVersion: version,
       maxVersion: version,

@@ -1,0 +1,213 @@
+import { readFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import pg from "pg";
+
+import type { MachineFacts, PlatformFacts } from "../../embedded/machines/platform.ts";
+import { localStackOf, LOCAL_FLEET, TENANT_DOMAIN } from "../../embedded/local-fleet.ts";
+import { SECURITY_HEADERS } from "../../model/headers.ts";
+import { type Answer, ask, handshake, kubectl, query, until } from "../support/platform.ts";
+import { neighbours, onMachine, type TestTenant } from "../support/tenants.ts";
+import { parse } from "yaml";
+
+const CLUSTERS = ["master", "nl-1", "fi-1"] as const;
+const HSTS = `max-age=${SECURITY_HEADERS.stsSeconds}; includeSubDomains`;
+
+/** What a TLS stack says whose floor is higher than what it is offered. */
+const TOO_OLD = "ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION";
+
+describe("the way in", () => {
+  let facts: PlatformFacts;
+  let a: TestTenant;
+  let b: TestTenant;
+
+  beforeAll(async () => {
+    ({ facts, a, b } = await neighbours());
+  });
+
+  it("has hosts of both tenants among those that the tests below ask", async () => {
+    const hosts = await hostsOf(facts.machines["nl-1"]);
+    expect(hosts).toEqual(expect.arrayContaining([a.host, b.host, unknownHost("nl-1")]));
+  });
+
+  describe.each(CLUSTERS)("of %s", (name) => {
+    it("speaks TLS 1.3 with every host, known and unknown, and nothing older with any", async () => {
+      const machine = facts.machines[name];
+      const hosts = await hostsOf(machine);
+      expect(hosts.length).toBeGreaterThan(0);
+      for (const host of hosts) {
+        expect([host, await handshake(machine.address, host, "TLSv1.3")]).toEqual([
+          host,
+          "TLSv1.3",
+        ]);
+        expect([host, await handshake(machine.address, host, "TLSv1.2")]).toEqual([host, TOO_OLD]);
+      }
+    });
+
+    it("answers every host with HSTS and the security headers, known and unknown, found and not found", async () => {
+      const machine = facts.machines[name];
+      for (const host of await hostsOf(machine)) {
+        for (const path of ["/", "/nothing-here", "/.well-known/nothing"]) {
+          expectSecurityHeaders(await ask(machine.address, host, { path }));
+        }
+      }
+      expect((await ask(machine.address, unknownHost(name))).status).toBe(404);
+    });
+
+    it("gives a stranger's name no handshake at all", async () => {
+      const { address } = facts.machines[name];
+      for (const host of ["stranger.example", "localhost"]) {
+        expect(await handshake(address, host, "TLSv1.3")).toMatch(/^ERR_SSL_/);
+      }
+    });
+
+    it("answers another host in the request than in the handshake with 404 and HSTS", async () => {
+      const { address } = facts.machines[name];
+      const serverName = unknownHost(name);
+      for (const host of ["stranger.example", address]) {
+        const answer = await ask(address, host, { serverName });
+        expect(answer.status).toBe(404);
+        expectSecurityHeaders(answer);
+      }
+    });
+
+    it("sends whoever comes without TLS to HTTPS, and serves nothing there", async () => {
+      const machine = facts.machines[name];
+      for (const host of [...(await hostsOf(machine)), "stranger.example", machine.address]) {
+        for (const path of ["/", "/attest", "/ping", "/dashboard/", "/metrics"]) {
+          const answer = await ask(machine.address, host, { path, isPlain: true });
+          expect([answer.status, answer.headers["location"], answer.body]).toEqual([
+            301,
+            `https://${host}${path}`,
+            "Moved Permanently",
+          ]);
+        }
+      }
+    });
+
+    it("has no port but those that prove themselves by TLS 1.3 or SSH, and the one that redirects", async () => {
+      const machine = facts.machines[name];
+      expect(await openPorts(machine)).toEqual([22, 80, 443, 5432, 6443, 10_250]);
+      for (const port of [443, 6443, 10_250]) {
+        const host = port === 443 ? unknownHost(name) : name;
+        expect(await handshake(machine.address, host, "TLSv1.3", port)).toBe("TLSv1.3");
+        expect(await handshake(machine.address, host, "TLSv1.2", port)).toBe(TOO_OLD);
+      }
+    });
+
+    it("refuses PostgreSQL over TLS 1.2 and without TLS, and speaks TLS 1.3", async () => {
+      const machine = facts.machines[name];
+      expect(await enterPostgres(machine, { minVersion: "TLSv1.3" })).toBe("TLSv1.3");
+      expect(await enterPostgres(machine, { maxVersion: "TLSv1.2" })).toBe(
+        "tlsv1 alert protocol version",
+      );
+      expect(await enterPostgres(machine, false)).toBe("28000");
+    });
+
+    it("has no connection to PostgreSQL from anywhere but TLS 1.3", async () => {
+      const connections = await query<{ version: string | null; count: number }>(
+        facts.machines[name],
+        `select version, count(*)::int from pg_stat_ssl join pg_stat_activity using (pid)
+         where client_addr is not null group by version`,
+      );
+      expect(connections.map(({ version }) => version)).toEqual(["TLSv1.3"]);
+    });
+  });
+
+  it("has the security headers on an answer that the rate limit gives, too", async () => {
+    const { address } = b.location;
+    const answers = await Promise.all(
+      Array.from({ length: 120 }, () => ask(address, b.host, { path: "/live" })),
+    );
+    const limited = answers.filter(({ status }) => status === 429);
+    expect(limited.length).toBeGreaterThan(0);
+    for (const answer of answers) expectSecurityHeaders(answer);
+    // The others are let alone: the limit is the tenant's own.
+    expect((await ask(address, a.host)).status).toBe(200);
+    await until(
+      "the limit is over",
+      10_000,
+      async () => (await ask(address, b.host)).status === 200,
+    );
+  });
+});
+
+function expectSecurityHeaders({ headers, protocol }: Answer): void {
+  expect(protocol).toBe("TLSv1.3");
+  expect(headers["strict-transport-security"]).toBe(HSTS);
+  expect(headers["x-content-type-options"]).toBe("nosniff");
+  expect(headers["x-frame-options"]).toBe("DENY");
+  expect(headers["referrer-policy"]).toBe(SECURITY_HEADERS.referrerPolicy);
+}
+
+/** Every host that a cluster's ingress has a route for, and one that it has none for. */
+async function hostsOf(machine: MachineFacts): Promise<string[]> {
+  const { items } = JSON.parse(
+    await kubectl(
+      machine,
+      ...["get", "ingresses,ingressroutes.traefik.io", "--all-namespaces", "-o", "json"],
+    ),
+  ) as {
+    items: {
+      spec: {
+        rules?: { host?: string }[];
+        routes?: { match: string }[];
+      };
+    }[];
+  };
+  const served = items.flatMap(({ spec }) => [
+    ...(spec.rules ?? []).map(({ host }) => host ?? ""),
+    ...(spec.routes ?? []).flatMap(({ match }) =>
+      [...match.matchAll(/Host\(`([^`]+)`\)/g)].map(([, host = ""]) => host),
+    ),
+  ]);
+  expect(served).not.toContain("");
+  return [...served, unknownHost(machine.name)];
+}
+
+/** A host that the cluster's certificate covers and that nothing serves. */
+function unknownHost(machine: string): string {
+  const { config } = parse(readFileSync(localStackOf(LOCAL_FLEET).configFile, "utf8")) as {
+    config: { "fluxbilling:fleet": { panelDomain: string } };
+  };
+  const { panelDomain } = config["fluxbilling:fleet"];
+  return `nobody.${machine === "master" ? panelDomain : TENANT_DOMAIN}`;
+}
+
+/** The TCP ports that a machine answers on from outside: those it listens on, and those that lead to its ingress. */
+async function openPorts(machine: MachineFacts): Promise<number[]> {
+  const listening = await onMachine(machine, ["ss", "-Hltn"]);
+  const ports = listening
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/)[3] ?? "")
+    .filter((address) => address !== "" && !/^(127\.|\[::1\])/.test(address))
+    .map((address) => Number(address.slice(address.lastIndexOf(":") + 1)));
+  return [...new Set([...ports, 80, 443])].sort((one, other) => one - other);
+}
+
+/** The version of TLS that PostgreSQL agrees on, or the code of the refusal. */
+async function enterPostgres(
+  { name, postgres }: MachineFacts,
+  tls: { readonly minVersion?: "TLSv1.3"; readonly maxVersion?: "TLSv1.2" } | false,
+): Promise<string> {
+  if (postgres === undefined) throw new Error(`Machine ${name} must have a PostgreSQL`);
+  const client = new pg.Client({
+    host: postgres.host,
+    port: postgres.port,
+    user: postgres.adminUser,
+    password: readFileSync(postgres.adminPasswordFile, "utf8").trim(),
+    database: "postgres",
+    ssl: tls === false ? false : { ca: readFileSync(postgres.caFile, "utf8"), ...tls },
+  });
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ version: string }>(
+      "select version from pg_stat_ssl where pid = pg_backend_pid()",
+    );
+    await client.end();
+    return rows[0]?.version ?? "none";
+  } catch (error) {
+    // OpenSSL's own words are more than the code that stands for all of them.
+    const alert = /tlsv1 alert [a-z ]+/.exec(String(error))?.[0];
+    return alert ?? (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+}
