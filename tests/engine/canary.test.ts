@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { deploy, destroy, preview, runOnStack } from "../../embedded/deploy.ts";
+import { deploy, destroy, runOnStack } from "../../embedded/deploy.ts";
 import { STATE } from "../../embedded/engine/engine.ts";
 import { writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { PlatformFacts } from "../../embedded/machines/platform.ts";

@@ -64,6 +64,10 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "a host of the list that no image comes from",
   "tenant: fluxbilling:tenant:Tenant imageRegistries.*":
     "a host of the list that no image comes from",
+  "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute spec.routes.*.middlewares.*.name":
+    "a name that is not there: the ingress takes the route out and answers 404 by itself",
+  "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute spec.routes.*.services.*.name":
+    "a name that is not there: the ingress takes the route out and answers 404 by itself",
   "fleet: kubernetes:apps/v1:Deployment metadata.namespace":
     "the control plane's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:batch/v1:CronJob metadata.namespace":

@@ -121,7 +121,7 @@ async function attemptSql(probe: Extract<Probe, { kind: "sql" }>): Promise<strin
     if (role !== undefined) await client.query(`set role ${pg.escapeIdentifier(role)}`);
     const results = [await client.query<unknown[]>({ text: statement, rowMode: "array" })].flat();
     const value = results.at(-1)?.rows[0]?.[0];
-    return value === undefined ? "done" : String(value);
+    return value === undefined ? "done" : `${value as string}`;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? String(error);
   } finally {
