@@ -147,7 +147,11 @@ export function clusterScopes(
     const labels = group.find(({ kind }) => kind === "Namespace")?.metadata.labels ?? {};
     const described =
       namespace === ""
-        ? [synthetic("fluxbilling:fleet:ClusterEdge", `${context.machine}-edge`, {})]
+        ? [
+            synthetic("fluxbilling:fleet:ClusterEdge", `${context.machine}-edge`, {
+              imageRegistries: context.imageRegistries,
+            }),
+          ]
         : [
             synthetic(TENANT_TYPE, namespace.slice(TENANT_NAMESPACE_PREFIX.length), {
               // As the namespace says it: nothing else in a cluster does.

@@ -16,8 +16,18 @@ const ACCEPTED: { readonly [finding: string]: string } = {
     "An image is named by its digest: what is there is what was named, and asking again could only fail.",
   "deployment-replicas: Deployment/apps/v1/tenant-judged/app":
     "The plan lite has one pod; plans that promise more have more.",
-  "networkpolicy-targets-pod: NetworkPolicy/networking.k8s.io/v1/fluxbilling-control-plane/default-deny":
-    "It stands before the first pod does, so that no pod is ever open.",
+  "networkpolicy-targets-pod: NetworkPolicy/networking.k8s.io/v1/kube-system/*":
+    "The pods of the cluster's own namespace are made by the cluster, not by a stack.",
+  "networkpolicy-targets-pod: NetworkPolicy/networking.k8s.io/v1/fluxbilling-control-plane/allow-panel":
+    "The panels are products of their own, whose pods are in no stack of this program.",
+  "service-targets-pod: Service/v1/fluxbilling-control-plane/*":
+    "The panels are products of their own, whose pods are in no stack of this program.",
+  "deployment-replicas: Deployment/apps/v1/fluxbilling-control-plane/registry":
+    "Its volume is for one pod at a time; clusters have the images that they run.",
+  "deployment-strategy: Deployment/apps/v1/fluxbilling-control-plane/registry":
+    "Its volume is for one pod at a time, so the former one ends first.",
+  "pod-probes-identical: Deployment/apps/v1/fluxbilling-control-plane/registry":
+    "There is one thing to ask a registry: whether it answers.",
 };
 
 describe("the objects of a fleet and a tenant, judged by others", () => {

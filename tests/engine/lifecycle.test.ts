@@ -241,8 +241,10 @@ describe("a tenant's life, the engine killed once in the middle of each step", (
       backupStores: { [name: string]: object };
       locations: { [name: string]: object };
     };
-    fleet.backupStores["abroad"] = { ...fleet.backupStores["master"], zone };
-    fleet.locations["fi-1"] = { ...fleet.locations["fi-1"], zone, backupStore: "abroad" };
+    const abroad = { ...fleet.locations["fi-1"], zone, backupStore: "abroad" };
+    fleet.locations["fi-1"] = abroad;
+    const { address } = abroad as { address?: string };
+    fleet.backupStores["abroad"] = { ...fleet.backupStores["master"], zone, address };
     const file = join(folder, "Pulumi.local.yaml");
     writeFileSync(file, stringify(settings));
     return file;
