@@ -18,6 +18,7 @@ import { promisify } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
+import { GO_BUILD, goEnvironment } from "../go.ts";
 import { WORKSHOP_BUILDS } from "../toolchain/build.ts";
 import { readLastStage } from "./dockerfile.ts";
 import { type ImageEntry, writeOciArchive } from "./oci-archive.ts";
@@ -338,11 +339,11 @@ async function goProgram(
   const file = join(scratch, path.slice(1));
   try {
     // Neither the checkout's state nor its place go into the bytes.
-    await run(
-      "go",
-      ["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", file, command],
-      { cwd: context.folder, env: goEnvironment(), maxBuffer: 16 * 1024 * 1024 },
-    );
+    await run("go", [...GO_BUILD, "-buildvcs=false", "-ldflags=-s -w", "-o", file, command], {
+      cwd: context.folder,
+      env: environment(),
+      maxBuffer: 16 * 1024 * 1024,
+    });
   } catch (error) {
     const said = (error as { stderr?: string }).stderr ?? "";
     const lastLine = said.trim().split("\n").at(-1) ?? "";
@@ -361,7 +362,7 @@ async function traefikDefinitions(name: ImageName): Promise<string> {
   const args = ["mod", "download", "-json", TRAEFIK_MODULE];
   let output: string;
   try {
-    output = (await run("go", args, { cwd: folder, env: goEnvironment() })).stdout;
+    output = (await run("go", args, { cwd: folder, env: environment() })).stdout;
   } catch (error) {
     throw new PlatformError(
       `Image "${name}": its Go module must be had, got a failed download. ` +
@@ -372,22 +373,16 @@ async function traefikDefinitions(name: ImageName): Promise<string> {
   return join((JSON.parse(output) as { Dir: string }).Dir, TRAEFIK_DEFINITIONS_IN_MODULE);
 }
 
-/** Caches inside the checkout, shared with the toolchain's builds; the installed Go and no other; nothing of C. */
-function goEnvironment(): NodeJS.ProcessEnv {
-  return {
-    ...process.env,
-    GOPATH: join(CACHE, "go"),
-    // Right after the tools were built, the standard library is compiled already.
-    GOCACHE: existsSync(WORKSHOP_BUILDS) ? WORKSHOP_BUILDS : join(CACHE, "go", "build"),
-    GOFLAGS: "-modcacherw",
-    GOTOOLCHAIN: "local",
-    GOWORK: "off",
-    CGO_ENABLED: "0",
-  };
+/** Right after the tools were built, the standard library is compiled already. */
+function environment(): NodeJS.ProcessEnv {
+  return goEnvironment(
+    join(CACHE, "go"),
+    existsSync(WORKSHOP_BUILDS) ? WORKSHOP_BUILDS : undefined,
+  );
 }
 
 async function goVersion(): Promise<string> {
-  return (await run("go", ["env", "GOVERSION"], { env: goEnvironment() })).stdout.trim();
+  return (await run("go", ["env", "GOVERSION"], { env: environment() })).stdout.trim();
 }
 
 /** pg_dump, the libraries that it is linked with, and their loader: absolute paths as the program looks them up. */

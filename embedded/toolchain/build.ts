@@ -6,6 +6,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
+import { GO_BUILD, goEnvironment } from "../go.ts";
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
 import type { Progress } from "../steps.ts";
@@ -20,22 +21,8 @@ export const WORKSHOP_BUILDS = join(WORKSHOP, "go-build");
 /** Two at once: linking uses one core, and the largest build peaks at 3.4 GiB. */
 const BUILDS_AT_ONCE = 2;
 
-/**
- * The environment of every Go call: caches inside the checkout, the installed Go and no other, nothing of C.
- *
- * Go resumes by its own build cache, so an interrupted build goes on where it was.
- */
-function goEnvironment(): NodeJS.ProcessEnv {
-  return {
-    ...process.env,
-    GOPATH: join(WORKSHOP, "go"),
-    GOCACHE: WORKSHOP_BUILDS,
-    GOFLAGS: "-modcacherw",
-    GOTOOLCHAIN: "local",
-    GOWORK: "off",
-    CGO_ENABLED: "0",
-  };
-}
+/** Go resumes by its own build cache, so an interrupted build goes on where it was. */
+const ENVIRONMENT = goEnvironment(join(WORKSHOP, "go"), WORKSHOP_BUILDS);
 
 /** A tool, its version as the pin names it, and whether its binary is there for exactly that pin. */
 export interface ToolState {
@@ -110,7 +97,7 @@ async function build(tool: Tool, compiled: (packages: number) => void): Promise<
   const unfinished = `${target}.unfinished`;
   const flags = [...buildFlags(tool, version), ...(await mendedModule(tool))];
   const exitCode = await go(
-    ["build", "-v", "-trimpath", ...flags, "-o", unfinished, tool.command],
+    [...GO_BUILD, "-v", ...flags, "-o", unfinished, tool.command],
     join(import.meta.dirname, tool.module),
     logFile,
     compiled,
@@ -132,7 +119,7 @@ async function mendedModule({ binary, module, instead }: Tool): Promise<string[]
   const folder = join(import.meta.dirname, module);
   const { stdout } = await promisify(execFile)("go", ["mod", "download", "-json", instead.module], {
     cwd: folder,
-    env: goEnvironment(),
+    env: ENVIRONMENT,
   });
   const { Dir: source } = JSON.parse(stdout) as { Dir: string };
   const copy = join(WORKSHOP, `${binary}-module`);
@@ -156,7 +143,7 @@ async function go(
 ): Promise<number> {
   const child = spawn("go", args, {
     cwd: folder,
-    env: goEnvironment(),
+    env: ENVIRONMENT,
     stdio: ["ignore", "ignore", "pipe"],
   });
   const log = createWriteStream(logFile);
@@ -200,7 +187,7 @@ async function pin(tool: Tool): Promise<{ version: string; key: string }> {
     throw new Error(`${tool.module}/go.mod must require ${tool.versionOf}`);
   }
   const key = createHash("sha256")
-    .update(JSON.stringify([goMod, goSum, ...instead, tool, buildFlags(tool, version)]))
+    .update(JSON.stringify([goMod, goSum, ...instead, tool, GO_BUILD, buildFlags(tool, version)]))
     .digest("hex");
   return { version, key };
 }

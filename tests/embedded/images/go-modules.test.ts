@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { goEnvironment } from "../../../embedded/go.ts";
 import { CACHE } from "../../../embedded/paths.ts";
 
 const run = promisify(execFile);
@@ -9,19 +10,10 @@ const IMAGES = join(import.meta.dirname, "../../../embedded/images");
 
 /** Output of a Go command in an image's folder; on failure with what Go said. */
 async function go(module: string, ...args: string[]): Promise<string> {
-  const environment = {
-    ...process.env,
-    GOPATH: join(CACHE, "go"),
-    GOCACHE: join(CACHE, "go", "build"),
-    GOFLAGS: "-modcacherw",
-    GOTOOLCHAIN: "local",
-    GOWORK: "off",
-    CGO_ENABLED: "0",
-  };
   try {
     const { stdout, stderr } = await run("go", args, {
       cwd: join(IMAGES, module),
-      env: environment,
+      env: goEnvironment(join(CACHE, "go")),
     });
     // On a machine that has not met these modules yet, Go tells of each that it fetches.
     return (stdout + stderr).replaceAll(/^go: downloading .*\n/gm, "");
