@@ -49,6 +49,8 @@ export interface TenantBackupArgs {
   /** Secret with the backup role's password, by its plain name. */
   readonly databaseSecret: string;
   readonly store: TenantBackupStore;
+  /** How long the store keeps each dump. */
+  readonly keepDays: number;
   /** Raise by one to mint a new key. */
   readonly secretGeneration: number;
 }
@@ -66,7 +68,7 @@ export class TenantBackup extends pulumi.ComponentResource {
   public readonly schedule: string;
 
   constructor(name: string, args: TenantBackupArgs, opts?: pulumi.ComponentResourceOptions) {
-    const forceCommand = receiveCommand(args.store.path, args.tenant);
+    const forceCommand = receiveCommand(args.store.path, args.tenant, args.keepDays);
     const sourceAddresses = args.store.sourceAddresses.map((address) => `${address}/32`);
     // What the certificate will say, plain: it is itself known only once its key is made.
     super(

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { LOCATION_LABEL, TENANT_LABEL, ZONE_LABEL } from "../model/labels.ts";
+import { PLANS } from "../model/plan.ts";
 import type { RootKey } from "../model/settings-key.ts";
 import type { CertificateSettings, TenantSettings } from "../model/settings.ts";
 import { tenantNames } from "../model/tenant-name.ts";
@@ -168,6 +169,7 @@ export class Tenant extends pulumi.ComponentResource {
         database: args.database,
         databaseSecret: database.backupSecretName,
         store: args.store,
+        keepDays: PLANS[settings.plan].backupRetentionDays,
         secretGeneration: settings.secretGeneration,
       },
       { ...child, dependsOn: [network, database] },

@@ -7,9 +7,10 @@ export const RECEIVER_PATH = "/usr/local/lib/fluxbilling/receive";
  * The one command that a tenant's backup key runs on the store, whatever it asks for.
  *
  * @param root Folder of all dumps: an absolute path of plain characters.
+ * @param keepDays How long the store keeps each dump.
  */
-export function receiveCommand(root: string, tenant: TenantName): string {
-  return `${RECEIVER_PATH} -root ${root} -tenant ${tenant}`;
+export function receiveCommand(root: string, tenant: TenantName, keepDays: number): string {
+  return `${RECEIVER_PATH} -root ${root} -keep-days ${keepDays} -tenant ${tenant}`;
 }
 
 /**

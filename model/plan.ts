@@ -29,6 +29,9 @@ export interface Plan {
   readonly backupRetentionDays: number;
 }
 
+/** Days that every backup is kept at least, whatever a plan says. Source: F19. */
+export const LEAST_RETENTION_DAYS = 7;
+
 /** The price list and the quotas behind it. */
 export const PLANS = {
   lite: {

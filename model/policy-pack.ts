@@ -8,10 +8,11 @@ export const POLICY_PACK_NAME = "fluxbilling";
  * Raise the version here and in `policies/package.json` with every change of a rule.
  */
 export const REVIEWED_PACK = {
-  version: "1.1.0",
+  version: "1.2.0",
   /** Every rule, by its name. */
   rules: [
     "access-stays-in-its-namespace",
+    "backup-is-kept-as-the-plan-says",
     "backup-key-only-adds",
     "connection-proves-its-peer",
     "data-stays-in-its-zone",

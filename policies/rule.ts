@@ -91,14 +91,14 @@ export function resourceRule(
       if (!facts.judges(subject.type)) {
         return;
       }
-      const say = (message: string): void => {
-        report(`${message} ${facts.remediation}`);
-      };
-      try {
-        judge(subject, say);
-      } catch (error) {
-        report(unknownMessage(subject.name, unknownPath(error)));
-      }
+      judgeKnown(
+        facts,
+        [subject],
+        ([known = subject], say) => {
+          judge(known, say);
+        },
+        report,
+      );
     },
   };
 }
@@ -109,23 +109,62 @@ export function stackRule(facts: RuleFacts, judge: StackRule["judge"]): StackRul
     ...facts,
     kind: "stack",
     judge: (subjects, report) => {
-      try {
-        judge(subjects, (message, subject) => {
-          report(`${message} ${facts.remediation}`, subject);
-        });
-      } catch (error) {
-        const path = unknownPath(error);
-        const unknown = subjects.filter(({ props }) => isUnknownAt(props, path));
-        for (const subject of unknown) {
-          report(unknownMessage(subject.name, path), subject);
-        }
-        // Whatever is unknown is a violation, found again or not.
-        if (unknown.length === 0) {
-          report(unknownMessage("the stack", path));
-        }
-      }
+      judgeKnown(facts, subjects, judge, report);
     },
   };
+}
+
+/**
+ * Judges, and says of every unknown value that the judgement meets that it is one: each that is met is
+ * left out and the subjects are judged again, for the ones behind it.
+ */
+function judgeKnown(
+  facts: RuleFacts,
+  subjects: readonly Subject[],
+  judge: StackRule["judge"],
+  report: StackReport,
+): void {
+  let say: StackReport = (message, subject) => {
+    report(`${message} ${facts.remediation}`, subject);
+  };
+  for (let asked = subjects; ;) {
+    try {
+      judge(asked, say);
+      return;
+    } catch (error) {
+      // What is left out may be needed for judging on: the verdict stands already.
+      if (asked !== subjects && !isUnknownValue(error)) {
+        return;
+      }
+      const path = unknownPath(error);
+      const unknown = new Set(asked.filter(({ props }) => isUnknownAt(props, path)));
+      for (const subject of unknown) {
+        report(unknownMessage(subject.name, path), subject);
+      }
+      // Whatever is unknown is a violation, found again or not.
+      if (unknown.size === 0) {
+        report(unknownMessage("the stack", path));
+        return;
+      }
+      asked = asked.map((subject) =>
+        unknown.has(subject) ? { ...subject, props: without(subject.props, path) } : subject,
+      );
+      // What it says of a stack with something left out is not about the stack.
+      say = () => undefined;
+    }
+  }
+}
+
+/** The value as it is, but for what lies at the path: that is not there. */
+function without(value: unknown, [step, ...rest]: readonly string[]): unknown {
+  return new Proxy(value as object, {
+    get: (target, key): unknown => {
+      if (key !== step) {
+        return Reflect.get(target, key);
+      }
+      return rest.length === 0 ? undefined : without(Reflect.get(target, key), rest);
+    },
+  });
 }
 
 /** Why a rule must not meet an unknown value, as it is said of one. */
@@ -135,11 +174,17 @@ function unknownMessage(name: string, path: readonly string[]): string {
 
 /** Where a value was read that is not known; an error of another kind is thrown again. */
 export function unknownPath(error: unknown): readonly string[] {
-  // The SDK's UnknownValueError, told by what it carries: rules load no SDK.
-  if (error instanceof Error && "unknownTypeSentinel" in error && "props" in error) {
-    return (error.props as readonly PropertyKey[]).map(String);
+  if (isUnknownValue(error)) {
+    return error.props.map(String);
   }
   throw error;
+}
+
+/** Whether it is the SDK's UnknownValueError, told by what it carries: rules load no SDK. */
+function isUnknownValue(
+  error: unknown,
+): error is Error & { readonly props: readonly PropertyKey[] } {
+  return error instanceof Error && "unknownTypeSentinel" in error && "props" in error;
 }
 
 function isUnknownAt(props: unknown, path: readonly string[]): boolean {

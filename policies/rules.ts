@@ -1,5 +1,6 @@
 import type { Rule } from "./rule.ts";
 import { accessStaysInItsNamespace } from "./rules/access-stays-in-its-namespace.ts";
+import { backupIsKeptAsThePlanSays } from "./rules/backup-is-kept-as-the-plan-says.ts";
 import { backupKeyOnlyAdds } from "./rules/backup-key-only-adds.ts";
 import { connectionProvesItsPeer } from "./rules/connection-proves-its-peer.ts";
 import { dataStaysInItsZone } from "./rules/data-stays-in-its-zone.ts";
@@ -45,6 +46,7 @@ import { whatHoldsDataIsProtected } from "./rules/what-holds-data-is-protected.t
 /** Every rule of the pack: exactly the files of `rules/`. */
 export const RULES: readonly Rule[] = [
   accessStaysInItsNamespace,
+  backupIsKeptAsThePlanSays,
   backupKeyOnlyAdds,
   connectionProvesItsPeer,
   dataStaysInItsZone,

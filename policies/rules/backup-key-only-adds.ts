@@ -50,11 +50,11 @@ export const backupKeyOnlyAdds = resourceRule(
       sourceAddresses?: readonly string[];
     };
     const command = new RegExp(
-      `^${RECEIVER_PATH} -root /[A-Za-z0-9._/-]+ -tenant ${tenant ?? "none"}$`,
+      `^${RECEIVER_PATH} -root /[A-Za-z0-9._/-]+ -keep-days \\d+ -tenant ${tenant ?? "none"}$`,
     );
     if (!command.test(forceCommand ?? "")) {
       report(
-        `${subject.name}: forceCommand must be ${RECEIVER_PATH} -root <folder> -tenant ${tenant ?? "<tenant>"}, got ${shown(forceCommand)}.`,
+        `${subject.name}: forceCommand must be ${RECEIVER_PATH} -root <folder> -keep-days <days> -tenant ${tenant ?? "<tenant>"}, got ${shown(forceCommand)}.`,
       );
     }
     const single = (sourceAddresses ?? []).filter((address) => /^\d+(\.\d+){3}\/32$/.test(address));

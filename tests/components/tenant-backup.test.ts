@@ -65,7 +65,7 @@ describe("TenantBackup", () => {
         publicKey: TEST_PUBLIC_KEY,
         principal: "fluxbackup",
         forceCommand:
-          "/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups -tenant acme",
+          "/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups -keep-days 7 -tenant acme",
         sourceAddresses: ["10.77.0.21/32"],
         keyId: "backup-acme",
         serial: 1,

@@ -1,12 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { Rule, Subject } from "../../policies/rule.ts";
+import type { Rule } from "../../policies/rule.ts";
 import { RULES } from "../../policies/rules.ts";
-import { asSubject, say, UNKNOWN } from "../support/judge.ts";
+import { say, UNKNOWN } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
+import { judgedFields } from "./judged-fields.ts";
+import type { Read } from "./judged-fields.ts";
 import { spoil, STACKS } from "./mutants.ts";
-
-/** Rules that look through every text for what must not be there; their own mutants show them. */
-const SCANNERS = ["no-key-literal", "root-key-is-in-no-resource"];
 
 /** Fields that rules read and that may say something else, by type and path, and why that opens nothing. */
 const HARMLESS: Readonly<Record<string, string>> = {
@@ -124,20 +123,8 @@ const HARMLESS: Readonly<Record<string, string>> = {
   "fleet: postgresql:index/grant:Grant role": "a role of the platform, or one that is not there",
 };
 
-/** A field that a rule has read of a good resource. */
-interface Read {
-  readonly rule: Rule;
-  readonly stack: readonly Judged[];
-  readonly resource: Judged;
-  /** Steps of the path, with `\.` for a dot. */
-  readonly steps: readonly string[];
-  readonly value: unknown;
-}
-
 describe("every field that a rule reads", () => {
-  const reads = RULES.filter(({ name }) => !SCANNERS.includes(name)).flatMap((rule) =>
-    Object.values(STACKS).flatMap((stack) => readsOf(rule, stack)),
-  );
+  const reads = Object.values(STACKS).flatMap(judgedFields);
 
   it("is many fields of every rule that reads any", () => {
     expect(reads.length).toBeGreaterThan(1000);
@@ -203,51 +190,4 @@ function titleOf({ rule, resource, steps }: Read): string {
 function fieldOf({ resource, steps, stack }: Read): string {
   const kind = stack === STACKS.fleet ? "fleet" : "tenant";
   return `${kind}: ${resource.type} ${steps.map((step) => (/^\d+$/.test(step) ? "*" : step)).join(".")}`;
-}
-
-/** The fields with a value that a rule reads while it judges a good stack. */
-function readsOf(rule: Rule, stack: readonly Judged[]): readonly Read[] {
-  const reads: Read[] = [];
-  const subjects: readonly Subject[] = stack.map((resource) => {
-    const seen = new Set<string>();
-    const props = recorded(resource.props, [], (steps, value) => {
-      if (!seen.has(steps.join("."))) {
-        seen.add(steps.join("."));
-        reads.push({ rule, stack, resource, steps, value });
-      }
-    });
-    return { ...asSubject(resource), props };
-  });
-  if (rule.kind === "stack") {
-    rule.judge(subjects, () => undefined);
-  } else {
-    for (const subject of subjects) {
-      rule.judge(subject, () => undefined);
-    }
-  }
-  return reads;
-}
-
-/** A value that tells which of its texts, numbers and truths are read. */
-function recorded(
-  value: unknown,
-  steps: readonly string[],
-  tell: (steps: readonly string[], value: unknown) => void,
-): unknown {
-  if (typeof value !== "object" || value === null) {
-    return value;
-  }
-  return new Proxy(value, {
-    get: (target, key): unknown => {
-      const inner: unknown = Reflect.get(target, key);
-      if (typeof key === "symbol" || !Object.hasOwn(target, key) || key === "length") {
-        return inner;
-      }
-      const path = [...steps, key.replaceAll(".", "\\.")];
-      if (typeof inner !== "object" || inner === null) {
-        tell(path, inner);
-      }
-      return recorded(inner, path, tell);
-    },
-  });
 }

@@ -898,7 +898,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       name: "acme-backup",
       set: { forceCommand: "/bin/sh" },
       says: [
-        "forceCommand must be /usr/local/lib/fluxbilling/receive -root <folder> -tenant acme, got /bin/sh.",
+        "forceCommand must be /usr/local/lib/fluxbilling/receive -root <folder> -keep-days <days> -tenant acme, got /bin/sh.",
       ],
     },
     {
@@ -906,7 +906,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       name: "acme-backup",
       set: { tenant: "other" },
       says: [
-        "forceCommand must be /usr/local/lib/fluxbilling/receive -root <folder> -tenant other, got /usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups -tenant acme.",
+        "forceCommand must be /usr/local/lib/fluxbilling/receive -root <folder> -keep-days <days> -tenant other, got /usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups -keep-days 7 -tenant acme.",
       ],
     },
     {
@@ -1353,6 +1353,22 @@ const STACK_MUTANTS: MutantTable = {
       name: "acme-backup-job",
       set: { [`${JOB_ENV}.${variable}`]: value },
       says: [`acme-backup-job: ${variable} must be ${rule}, got ${value}.`],
+    })),
+  ],
+  "backup-is-kept-as-the-plan-says": [
+    ...(
+      [
+        ["-keep-days 3", "3"],
+        ["-keep-days 8", "8"],
+        ["", "none"],
+      ] as const
+    ).map(([kept, got]) => ({
+      type: BACKUP,
+      name: "acme-backup",
+      set: {
+        forceCommand: `/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/backups ${kept} -tenant acme`,
+      },
+      says: [`acme-backup: forceCommand must keep dumps for 7 days, -keep-days 7, got ${got}.`],
     })),
   ],
   "tenant-is-whole": [

@@ -75,7 +75,7 @@ beforeEach(async () => {
 
 /** What the platform installs on the store, as its forced command. */
 function receiver(tenant: string): string {
-  return `${join(root, "receive")} -root ${store} -tenant ${tenant}`;
+  return `${join(root, "receive")} -root ${store} -keep-days 7 -tenant ${tenant}`;
 }
 
 async function authorize(line: string): Promise<void> {
@@ -375,7 +375,7 @@ describe("backup", () => {
     await start().ended;
     const [dumpName = ""] = await storedFiles();
     const before = await readFile(join(store, "acme", dumpName));
-    const { stderr } = await run(join(root, "receive"), ["-root", store, "-tenant", "acme"], {
+    const { stderr } = await run(join(root, "receive"), ["-root", store, "-keep-days", "7", "-tenant", "acme"], {
       env: { SSH_ORIGINAL_COMMAND: `receive acme ${dumpName}` },
     }).catch((error: { stderr: string }) => error);
     expect(stderr).toBe(

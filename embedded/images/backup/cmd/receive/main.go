@@ -1,6 +1,6 @@
 // Command receive is the store's end of backups. It is the forced command of a tenant's backup key,
 //
-//	command="/usr/local/bin/receive -root /srv/backups -tenant acme",restrict ssh-ed25519 AAAA…
+//	command="/usr/local/bin/receive -root /srv/backups -keep-days 7 -tenant acme",restrict ssh-ed25519 AAAA…
 //
 // and takes one dump of that tenant in (see package wire) and answers "stored <sha256>"; after a dump it
 // deletes what is kept long enough. With -mirror source or -mirror target it is the forced command of the
@@ -33,12 +33,14 @@ func main() {
 	mirror := flag.String("mirror", "", "the side of a mirror that the key may serve: source or target")
 	prune := flag.Bool("prune", false, "delete what is kept long enough")
 	forget := flag.String("forget", "", "a deleted tenant, whose dumps go a week from now")
+	keepDays := flag.Int("keep-days", 0, "how long the tenant's dumps are kept, at least 7")
 	maxBytes := flag.Int64("max-bytes", defaultMaxBytes, "largest dump in bytes")
 	flag.Parse()
 	request := store.Request{
 		Root:        *root,
 		Tenant:      *tenant,
 		Command:     os.Getenv("SSH_ORIGINAL_COMMAND"),
+		KeepDays:    *keepDays,
 		MaxBytes:    *maxBytes,
 		IdleTimeout: idleTimeout,
 		Now:         time.Now,

@@ -115,7 +115,7 @@ func (s *side) hold(t *testing.T, tenant, content string) string {
 	sum, size := frames.Sum()
 	frames.Finish(wire.Manifest{FormatVersion: wire.ManifestVersion, Tenant: tenant, File: name, SHA256: sum, SizeBytes: size, Recipients: []string{"age1"}})
 	if _, err := store.Receive(store.Request{
-		Root: s.root, Tenant: tenant, Command: wire.Command(tenant, name), MaxBytes: 1 << 20, IdleTimeout: time.Minute,
+		Root: s.root, Tenant: tenant, Command: wire.Command(tenant, name), KeepDays: store.LeastKeepDays, MaxBytes: 1 << 20, IdleTimeout: time.Minute,
 		Now: func() time.Time { return s.now },
 	}, &stream); err != nil {
 		t.Fatal(err)

@@ -26,9 +26,11 @@ type Request struct {
 	Tenant string
 	// Command is what the sender asked for (SSH_ORIGINAL_COMMAND).
 	Command string
+	// KeepDays is how long the dump is kept, from the forced command's arguments; at least LeastKeepDays.
+	KeepDays int
 	// MaxBytes bounds one dump.
 	MaxBytes int64
-	// Mirrored says that the sender is another store, whose word on when it received the dump counts.
+	// Mirrored says that the sender is another store, whose word on when it received the dump and how long it is kept counts.
 	Mirrored bool
 	// IdleTimeout ends a transfer from which nothing comes.
 	IdleTimeout time.Duration
@@ -44,6 +46,9 @@ type Request struct {
 func Receive(request Request, from io.Reader) (string, error) {
 	if !wire.IsTenant(request.Tenant) {
 		return "", fmt.Errorf("the forced command's tenant must be a DNS label, got %.80q", request.Tenant)
+	}
+	if !request.Mirrored && request.KeepDays < LeastKeepDays {
+		return "", fmt.Errorf("the forced command's -keep-days must be at least %d, got %d", LeastKeepDays, request.KeepDays)
 	}
 	tenant, file, err := wire.ParseCommand(request.Command)
 	if err != nil {
@@ -86,6 +91,9 @@ func Receive(request Request, from io.Reader) (string, error) {
 
 	if now := request.Now().UTC(); !request.Mirrored || manifest.ReceivedAt == nil {
 		manifest.ReceivedAt = &now
+	}
+	if !request.Mirrored {
+		manifest.KeepDays = request.KeepDays
 	}
 	text, err := json.MarshalIndent(manifest, "", "  ")
 	if err != nil {

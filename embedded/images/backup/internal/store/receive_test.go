@@ -22,6 +22,7 @@ func request(root string) Request {
 		Root:        root,
 		Tenant:      "acme",
 		Command:     wire.Command("acme", file),
+		KeepDays:    LeastKeepDays,
 		MaxBytes:    1000,
 		IdleTimeout: time.Minute,
 		Now:         func() time.Time { return time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC) },

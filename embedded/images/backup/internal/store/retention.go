@@ -14,8 +14,11 @@ import (
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
 
-// Kept is how long a dump is kept after the store received it.
-const Kept = 7 * 24 * time.Hour
+// LeastKeepDays is how long every dump is kept after the first store received it, whatever a plan says, and how long
+// those of a deleted tenant are.
+const LeastKeepDays = 7
+
+func days(number int) time.Duration { return time.Duration(number) * 24 * time.Hour }
 
 // forgottenName is a file in the folder of a tenant that was deleted; it holds the time of that.
 const forgottenName = ".forgotten"
@@ -25,6 +28,7 @@ type held struct {
 	file       string
 	sha256     string
 	receivedAt time.Time
+	keepDays   int
 }
 
 // Prune deletes what is kept long enough, and answers the names of the dumps that are gone, "acme/2026….dump.gz.age".
@@ -68,10 +72,10 @@ func pruneTenant(store *os.Root, tenant string, now time.Time) ([]string, error)
 	if err != nil {
 		return nil, err
 	}
-	isOver := isForgotten && now.Sub(forgottenAt) > Kept
+	isOver := isForgotten && now.Sub(forgottenAt) > days(LeastKeepDays)
 	gone := []string{}
 	for place, dump := range dumps {
-		if !isOver && (place == 0 || now.Sub(dump.receivedAt) <= Kept) {
+		if !isOver && (place == 0 || now.Sub(dump.receivedAt) <= days(dump.keepDays)) {
 			continue
 		}
 		// The manifest first: a dump without one does not count.
@@ -173,7 +177,7 @@ func dumpsOf(folder *os.Root) ([]held, error) {
 		if err != nil {
 			return nil, err
 		}
-		dumps = append(dumps, held{entry.Name(), manifest.SHA256, *manifest.ReceivedAt})
+		dumps = append(dumps, held{entry.Name(), manifest.SHA256, *manifest.ReceivedAt, max(manifest.KeepDays, LeastKeepDays)})
 	}
 	slices.SortFunc(dumps, func(one, other held) int { return other.receivedAt.Compare(one.receivedAt) })
 	return dumps, nil

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +29,40 @@ func receive(t *testing.T, root, tenant string, hour int) string {
 		t.Fatal(err)
 	}
 	return tenant + "/" + name
+}
+
+func TestPruneKeepsWhatThePlanSaysAndNeverLess(t *testing.T) {
+	for keepDays, lastHour := range map[int]int{0: 168, 7: 168, 30: 720} {
+		root := t.TempDir()
+		first := receive(t, root, "acme", 0)
+		receive(t, root, "acme", 24)
+		// As a manifest of an older store, or of a forger, would say.
+		manifest := filepath.Join(root, wire.ManifestName(first))
+		text, err := os.ReadFile(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(text), `"keepDays": 7`, fmt.Sprintf(`"keepDays": %d`, keepDays), 1)
+		if err := errors.Join(os.Remove(manifest), os.WriteFile(manifest, []byte(changed), 0o400)); err != nil {
+			t.Fatal(err)
+		}
+		if gone := prune(t, root, lastHour); len(gone) != 0 {
+			t.Fatalf("%d days, at %d h: got %v", keepDays, lastHour, gone)
+		}
+		if gone := prune(t, root, lastHour+1); !slices.Equal(gone, []string{first}) {
+			t.Fatalf("%d days: got %v", keepDays, gone)
+		}
+	}
+}
+
+func TestReceiveTakesNothingToKeepForLess(t *testing.T) {
+	root := t.TempDir()
+	asking := request(root)
+	asking.KeepDays = 6
+	stream, _ := transfer(t, "acme", "acme", wire.FileName(start, [4]byte{1}))
+	if _, err := Receive(asking, bytes.NewReader(stream)); err == nil || !strings.Contains(err.Error(), "must be at least 7, got 6") {
+		t.Fatalf("got %v", err)
+	}
 }
 
 func prune(t *testing.T, root string, hour int) []string {

@@ -48,6 +48,8 @@ type Manifest struct {
 	FinishedAt time.Time `json:"finishedAt"`
 	// ReceivedAt is when the first store had the dump safe, by that store's clock; a tenant's job does not say it.
 	ReceivedAt *time.Time `json:"receivedAt,omitempty"`
+	// KeepDays is how many days the stores keep the dump from then on, by its tenant's plan; the first store says it too.
+	KeepDays int `json:"keepDays,omitempty"`
 }
 
 // ManifestVersion is the FormatVersion of manifests as this package writes them.
