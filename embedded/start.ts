@@ -10,6 +10,7 @@ import {
 } from "./local-fleet.ts";
 import { asOperator, type PlatformFacts } from "./machines/platform.ts";
 import { Steps } from "./steps.ts";
+import { keepWarm } from "./warm/warm-plugins.ts";
 
 /** The tenant that a newcomer finds. */
 export const DEMO_TENANT: LocalTenant = { name: "demo", location: "nl-1", plan: "lite" };
@@ -33,6 +34,7 @@ export async function start(): Promise<number> {
       (argv) => asOperator(argv, facts),
     ),
   );
+  await keepWarm(facts);
   const fleet = await writeFleetStack(facts, images);
   const tenant = await writeTenantStack(DEMO_TENANT);
   const settings = [fleet.configFile];

@@ -10,6 +10,7 @@ import { CACHE, ROOT } from "./paths.ts";
 import { PlatformError } from "./platform-error.ts";
 import { Steps } from "./steps.ts";
 import { CHECKERS, TOOLS } from "./toolchain/tools.ts";
+import { keepWarm, letCool } from "./warm/warm-plugins.ts";
 
 const BIN = join(ROOT, "node_modules", ".bin");
 const RESULTS = join(CACHE, "test-results");
@@ -50,12 +51,17 @@ export async function test(args: readonly string[]): Promise<number> {
     const ranBefore = (await platformFacts()) !== undefined;
     try {
       const { facts, images } = await bringUp(steps);
+      await keepWarm(facts);
       const fleet = await writeFleetStack(facts, images);
       await steps.run("fleet", () => deploy(fleet, facts));
       runLevel("platform", (argv) => asOperator(argv, facts), tally);
+      await letCool();
       runLevel("stop", here, tally);
     } finally {
-      if (!ranBefore) await steps.run("machines and clusters stopped", () => stopPlatform());
+      if (!ranBefore) {
+        await letCool();
+        await steps.run("machines and clusters stopped", () => stopPlatform());
+      }
     }
   }
   process.stdout.write(`\n${tally.passed} passed, ${tally.failed} failed\n`);

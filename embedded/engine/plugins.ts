@@ -1,17 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import { existsSync, realpathSync } from "node:fs";
-import {
-  chmod,
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { lstat, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, relative } from "node:path";
 import type { BuildResult } from "esbuild";
@@ -19,6 +9,7 @@ import type { BuildResult } from "esbuild";
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
 import { officialPulumi } from "../toolchain/official.ts";
+import { placeLauncher } from "../warm/launcher.ts";
 
 /** The project's own PULUMI_HOME: what is embedded must never reach the user's other projects. */
 export const PULUMI_HOME = join(CACHE, "pulumi-home");
@@ -55,6 +46,22 @@ export interface InstalledPlugin {
   readonly origin: "official" | "embedded";
   /** The folder that the engine finds it in. */
   readonly folder: string;
+}
+
+/** What the embedded plugins among these are made of, for whoever starts them ahead: a script and its folder. */
+export function startedAhead(
+  plugins: readonly FoundPlugin[],
+): readonly { readonly kind: string; readonly script: string }[] {
+  return plugins.flatMap(({ name, kind, origin, folder }) =>
+    origin !== "embedded" || folder === undefined
+      ? []
+      : [
+          {
+            kind: name,
+            script: join(kind === "language" ? join(BUILDS, name) : folder, "start.mjs"),
+          },
+        ],
+  );
 }
 
 /** What an embedded plugin was built from, kept beside it: another answer means another build. */
@@ -195,12 +202,9 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
     "quick-start": join(SOURCES, "nodejs", "quick-start.ts"),
     ahead: join(SOURCES, "nodejs", "ahead.ts"),
   });
-  const launcher = join(BIN, LANGUAGE_HOST);
-  const content = launcherScript(folder);
-  if ((await readFile(launcher, "utf8").catch(() => "")) !== content) {
-    const unfinished = `${launcher}.${randomUUID()}`;
-    await writeFile(unfinished, content, { mode: 0o755 });
-    await rename(unfinished, launcher);
+  await placeLauncher(join(BIN, LANGUAGE_HOST), "nodejs", startOf(folder));
+  for (const kind of ["program", "pack"]) {
+    await placeLauncher(join(folder, kind), kind, [nodeProgram()]);
   }
   await link(BIN, PULUMI_BIN);
   return { name: "nodejs", kind: "language", version, origin: "embedded", folder: BIN };
@@ -208,8 +212,7 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
 
 /** What is found on PATH may be an embedded one: this checkout's by another name, or another checkout's. */
 async function isEmbeddedHost(folder: string): Promise<boolean> {
-  const bytes = await readFile(join(folder, LANGUAGE_HOST));
-  return bytes.subarray(0, 2).toString() === "#!";
+  return exists(join(folder, `${LANGUAGE_HOST}.json`));
 }
 
 /** Puts a link in place of whatever link was there, in one step. */
@@ -362,8 +365,7 @@ async function buildInto(
     const { metafile } = await bundle(name, entries, unfinished);
     await writeFile(join(unfinished, "start.mjs"), startScript());
     if (launcher !== undefined) {
-      await writeFile(join(unfinished, launcher), launcherScript(folder));
-      await chmod(join(unfinished, launcher), 0o755);
+      await placeLauncher(join(unfinished, launcher), name, startOf(folder));
     }
     const record: BuildRecord = {
       sources: await hashes(
@@ -439,9 +441,9 @@ await import("./main.mjs");
 `;
 }
 
-function launcherScript(folder: string): string {
-  const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-  return `#!/bin/sh\nexec ${quote(nodeProgram())} ${quote(join(folder, "start.mjs"))} "$@"\n`;
+/** Starts a bundle in a process of its own. */
+function startOf(folder: string): readonly string[] {
+  return [nodeProgram(), join(folder, "start.mjs")];
 }
 
 /** The project's own Node, from npm; the one that runs this where npm has none for the machine. */
@@ -470,9 +472,13 @@ async function hashes(paths: readonly string[]): Promise<{ [path: string]: strin
 }
 
 async function surroundingsHash(folder: string): Promise<string> {
-  const builder = relative(ROOT, join(import.meta.dirname, "plugins.ts"));
+  const builder = ["engine/plugins.ts", "warm/launcher.ts", "warm/launcher/main.go"].map((path) =>
+    relative(ROOT, join(import.meta.dirname, "..", path)),
+  );
   return createHash("sha256")
-    .update(JSON.stringify([await hashes([builder, "package-lock.json"]), nodeProgram(), folder]))
+    .update(
+      JSON.stringify([await hashes([...builder, "package-lock.json"]), nodeProgram(), folder]),
+    )
     .digest("hex");
 }
 

@@ -21,6 +21,7 @@ import type {
 import { InitializationFailure, Unimplemented } from "./provider.ts";
 import { fromStruct, toStruct } from "./values.ts";
 import { endWithEngine } from "./end-with-engine.ts";
+import { turn } from "./turn.ts";
 
 /** A state can be large; the engine itself sends up to 400 MB. */
 const MAX_MESSAGE_BYTES = 400 * 1024 * 1024;
@@ -217,8 +218,6 @@ function preview(request: { getPreview(): boolean }) {
  */
 export async function serve(provider: ResourceProvider): Promise<void> {
   const log = new EngineLog();
-  const address = engineAddress(process.argv.slice(2));
-  if (address !== undefined) log.connect(address);
   const cancelled = new AbortController();
 
   type Handler = grpc.handleUnaryCall<unknown, unknown>;
@@ -387,6 +386,11 @@ export async function serve(provider: ResourceProvider): Promise<void> {
       else reject(error);
     });
   });
+
+  // All is loaded and listens: what is left depends on who asks.
+  await turn();
+  const address = engineAddress(process.argv.slice(2));
+  if (address !== undefined) log.connect(address);
 
   let ending = false;
   const end = (exitCode: number): void => {

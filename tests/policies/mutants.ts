@@ -56,6 +56,8 @@ export interface Mutant {
   readonly add?: Judged;
   /** Messages, without the way out that each rule adds to them. */
   readonly says: readonly string[];
+  /** The same where a provider has filled in what is missing. @default says */
+  readonly saysWithDefaults?: readonly string[];
   /** Whether the rule says more of the same kind. */
   readonly andMore?: boolean;
   /** Whether an unknown value may stand in its place: one that is found by looking, not by reading a field. */
@@ -439,7 +441,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       add: {
         type: "postgresql:index/grantRole:GrantRole",
         name: "member",
-        props: {},
+        props: { role: "app_acme", grantRole: "owner_acme" },
         provider: "nl-1-server",
       },
       says: ["a membership must stand in the Role's own roles, got a GrantRole. Move it there."],
@@ -487,6 +489,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       name: "acme-database-app",
       set: { connectionLimit: undefined },
       says: ["a login must have a connectionLimit above 0, got none."],
+      saysWithDefaults: ["a login must have a connectionLimit above 0, got -1."],
     },
   ],
   "secrets-are-files": [
@@ -706,7 +709,6 @@ const RESOURCE_MUTANTS: MutantTable = {
         type: "kubernetes:helm.sh/v3:Release",
         name: "chart",
         props: { chart: "ingress" },
-        provider: "nl-1-cluster",
       },
       says: ["type must be one that the pack knows, got kubernetes:helm.sh/v3:Release."],
     },
@@ -882,8 +884,8 @@ const RESOURCE_MUTANTS: MutantTable = {
     {
       type: GRANT,
       name: "acme-database-app-usage",
-      set: { objectType: "language" },
-      says: ["objectType must be one of database, schema, table, sequence, got language."],
+      set: { objectType: "function" },
+      says: ["objectType must be one of database, schema, table, sequence, got function."],
     },
     {
       type: GRANT,
@@ -1587,7 +1589,14 @@ export const MUTANTS: MutantTable = {
       rule,
       mutants.map((mutant) => ({
         ...mutant,
-        says: mutant.says.map((message) => `${nameOf(mutant)}: ${message}`),
+        ...Object.fromEntries(
+          (["says", "saysWithDefaults"] as const)
+            .filter((key) => mutant[key] !== undefined)
+            .map((key) => [
+              key,
+              mutant[key]?.map((message) => `${nameOf(mutant)}: ${message}`) ?? [],
+            ]),
+        ),
       })),
     ]),
   ),

@@ -19,16 +19,10 @@ import languageService from "@pulumi/pulumi/proto/language_grpc_pb.js";
 import languageProto from "@pulumi/pulumi/proto/language_pb.js";
 import type * as message from "@pulumi/pulumi/proto/language_pb.js";
 import pluginProto from "@pulumi/pulumi/proto/plugin_pb.js";
-import {
-  runtimeDependencies,
-  folderWith,
-  installedVersion,
-  lockedPackages,
-  requiredPackages,
-} from "./node-packages.ts";
+import { folderWith, installedVersion, lockedPackages, requiredPackages } from "./node-packages.ts";
 import { PolicyProxy } from "./policy-proxy.ts";
 import { endWithEngine } from "../end-with-engine.ts";
-import type { AheadRun } from "./ahead.ts";
+import { turn } from "../turn.ts";
 
 /** The official host whose answers these are; it carries the version of the SDK in node_modules. */
 const HOST_VERSION = "v3.259.0";
@@ -140,11 +134,15 @@ function configuration(config: Iterable<[string, string]>): string {
 /** The children that live, so that none outlives this host. */
 const children = new Set<ChildProcess>();
 
+/** Runs Node, in a process that was started ahead where one waits. */
 function start(
+  kind: "program" | "pack",
   argv: readonly string[],
   place: { readonly cwd?: string; readonly env: NodeJS.ProcessEnv },
 ): ChildProcess {
-  const child = spawn(process.execPath, argv, { ...place, stdio: ["ignore", "pipe", "pipe"] });
+  const launcher = join(import.meta.dirname, kind);
+  const program = existsSync(launcher) ? launcher : process.execPath;
+  const child = spawn(program, argv, { ...place, stdio: ["ignore", "pipe", "pipe"] });
   children.add(child);
   child.once("close", () => children.delete(child));
   child.once("error", () => children.delete(child));
@@ -158,41 +156,6 @@ function inEnvironment(flags: Readonly<Record<string, string>>): Record<string, 
       .filter(([, value]) => value !== "")
       .map(([flag, value]) => [`PULUMI_NODEJS_${flag.toUpperCase().replace("-", "_")}`, value]),
   );
-}
-
-/** A program's process that waits for its turn, and what it was started for. */
-interface Ahead {
-  readonly child: ChildProcess;
-  readonly directory: string;
-  readonly nodeArguments: readonly string[];
-}
-
-/**
- * Starts a process that loads what the program will ask for; see `ahead.ts`. Not where calls are traced: tracing must
- * be there before anything else is loaded.
- */
-function startAhead(info: message.ProgramInfo): Ahead | undefined {
-  if (process.env["TRACEPARENT"] !== undefined) return undefined;
-  const directory = info.getProgramDirectory();
-  const { nodeArguments: given } = options(info);
-  // What a program depends on is what it imports, but for the SDK that policy packs are written with.
-  const packages = runtimeDependencies(directory).filter((name) => name !== "@pulumi/policy");
-  const child = spawn(
-    process.execPath,
-    [
-      ...nodeArguments(given),
-      "--experimental-import-meta-resolve",
-      beside("ahead"),
-      directory,
-      ...packages,
-    ],
-    { stdio: ["ignore", "pipe", "pipe", "ipc"] },
-  );
-  children.add(child);
-  const forget = (): void => void children.delete(child);
-  child.once("close", forget);
-  child.once("error", forget);
-  return { child, directory, nodeArguments: given };
 }
 
 /** A child's end: its exit code, -1 when a signal ended it. Rejects when it could not be started. */
@@ -212,7 +175,6 @@ function interrupt(child: ChildProcess): void {
 class LanguageHost {
   #engineAddress: string;
   readonly #cancelled = new AbortController();
-  #ahead: Ahead | undefined;
 
   constructor(engineAddress: string) {
     this.#engineAddress = engineAddress;
@@ -248,7 +210,6 @@ class LanguageHost {
   ): message.GetRequiredPackagesResponse {
     const answer = new languageProto.GetRequiredPackagesResponse();
     const info = programInfo(request);
-    this.#ahead ??= startAhead(info);
     for (const found of requiredPackages(info.getProgramDirectory())) {
       const dependency = new pluginProto.PackageDependency();
       dependency.setName(found.name);
@@ -314,9 +275,9 @@ class LanguageHost {
         ...(typescript ? { PULUMI_NODEJS_TYPESCRIPT: "true" } : {}),
         ...(tsconfig === "" ? {} : { PULUMI_NODEJS_TSCONFIG_PATH: tsconfig }),
       };
-      child =
-        this.#takeAhead(directory, given, { argv, env: { ...env, ...inEnvironment(flags) } }) ??
-        start([...nodeArguments(given), ...argv], { env });
+      child = start("program", [...nodeArguments(given), ...argv], {
+        env: { ...env, ...inEnvironment(flags) },
+      });
     } catch (error) {
       answer.setError((error as Error).message);
       return answer;
@@ -339,20 +300,6 @@ class LanguageHost {
       stop.removeEventListener("abort", onStop);
     }
     return answer;
-  }
-
-  /** Hands the run to the process that was started ahead for it; undefined where there is none that can take it. */
-  #takeAhead(
-    directory: string,
-    nodeArguments: readonly string[],
-    run: AheadRun,
-  ): ChildProcess | undefined {
-    const ahead = this.#ahead;
-    if (ahead?.directory !== directory || !ahead.child.connected) return undefined;
-    if (String(ahead.nodeArguments) !== String(nodeArguments)) return undefined;
-    this.#ahead = undefined;
-    ahead.child.send(run);
-    return ahead.child;
   }
 
   /** Runs a policy pack, or a plugin written in TypeScript, for as long as the engine listens to it. */
@@ -403,7 +350,9 @@ class LanguageHost {
       }
 
       // A pack has always been run in its own folder, whatever the folder of the program.
-      const child = start(argv, { cwd: isPack ? directory : request.getPwd(), env });
+      const child = isPack
+        ? start("pack", argv, { cwd: directory, env })
+        : start("program", argv, { cwd: request.getPwd(), env });
       const onCancel = (): void => void child.kill("SIGKILL");
       cancelled.addEventListener("abort", onCancel, { once: true });
       if (cancelled.aborted) onCancel();
@@ -556,6 +505,7 @@ function engineAddress(argv: readonly string[]): string {
 }
 
 async function main(): Promise<void> {
+  await turn();
   if (process.argv.slice(2).some((argument) => /^--?version$/.test(argument))) {
     process.stdout.write(`${HOST_VERSION}\n`);
     return;

@@ -24,6 +24,7 @@ export class PolicyProxy {
   readonly #configure: (configuration: StackConfiguration | undefined) => void;
   readonly #pack: Promise<grpc.Client>;
   readonly #attach: (client: Promise<grpc.Client>) => void;
+  readonly #reject: (error: Error) => void;
 
   constructor() {
     const configured = Promise.withResolvers<StackConfiguration | undefined>();
@@ -32,6 +33,7 @@ export class PolicyProxy {
     const attached = Promise.withResolvers<grpc.Client>();
     this.#pack = attached.promise;
     this.#attach = attached.resolve;
+    this.#reject = attached.reject;
     this.#pack.catch(() => undefined);
 
     const definition: grpc.ServiceDefinition = Object.fromEntries(
@@ -88,7 +90,7 @@ export class PolicyProxy {
 
   /** Fails the calls that wait, and all later ones. */
   fail(error: Error): void {
-    this.#attach(Promise.reject(error));
+    this.#reject(error);
   }
 
   async close(): Promise<void> {

@@ -40,7 +40,8 @@ const TYPESCRIPT_USERS = [
   pulumiModule("cmd", "run-policy-pack", "run.js"),
 ];
 
-const packWithoutTypeScript =
+/** Asked when it matters: a process that waits for its turn does not know yet. */
+const isPackWithoutTypeScript = (): boolean =>
   (process.argv[1] ?? "").includes(pulumiModule("cmd", "run-policy-pack")) &&
   process.env["PULUMI_NODEJS_TYPESCRIPT"] !== "true";
 
@@ -58,7 +59,7 @@ loader._load = function (request, parent, isMain) {
   }
   if (request.endsWith("/debuggable") && from.includes(SDK)) return withoutTraces(whole());
   if (request.endsWith("/typescript-shim") && from.includes(SDK)) return whenUsed(whole);
-  if (packWithoutTypeScript && TYPESCRIPT_USERS.some((user) => from.endsWith(user))) {
+  if (TYPESCRIPT_USERS.some((user) => from.endsWith(user)) && isPackWithoutTypeScript()) {
     if (request === "typescript") return { version: "5.0.0" };
     if (/(^|[\\/])ts-node(@[\d.]+)?$/.test(request)) return { VERSION: "none", register() {} };
   }

@@ -1,0 +1,3 @@
+module fluxbilling/embedded/warm/launcher
+
+go 1.26.0

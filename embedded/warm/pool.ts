@@ -1,0 +1,230 @@
+/**
+ * Keeps processes of the plugins, of programs and of policy packs that are started, have loaded all they are made of,
+ * and wait for a run: starting them is half of what a preview of a tenant takes.
+ *
+ * A process serves one run and ends with it, as one that the engine starts itself: nothing of a run reaches the next.
+ * While a run lasts none is started, so that the run has the machine for itself; one that finds none waiting starts its
+ * own. Argument: the `PoolSettings` as JSON.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmodSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { setPriority } from "node:os";
+import { isDeepStrictEqual } from "node:util";
+
+import { type Turn, WAITS_VARIABLE } from "../plugins/turn.ts";
+
+/** A kind of process that waits. */
+export interface WaitingKind {
+  readonly kind: string;
+  /** Arguments of Node. */
+  readonly argv: readonly string[];
+  readonly count: number;
+  /** Files that it is made of: where one is another than when it was started, it is not the right one any more. */
+  readonly files: readonly string[];
+  /** What the arguments of whoever asks must begin with, and the process is not told. */
+  readonly prefix: readonly string[];
+}
+
+/** What a pool is told when it is started. */
+export interface PoolSettings {
+  readonly socket: string;
+  readonly compileCache: string;
+  readonly kinds: readonly WaitingKind[];
+}
+
+interface Request extends Turn {
+  readonly kind: string;
+  /** Tells network namespaces apart. */
+  readonly network: string;
+}
+
+interface Waiting {
+  readonly child: ChildProcess;
+  readonly madeOf: string;
+}
+
+/** Kinds of what is answered; see `launcher/main.go`. */
+const [TAKEN, STDOUT, STDERR, ENDED] = [0, 1, 2, 3];
+/** In the place of a signal's number. */
+const ENGINE_GONE = 0;
+/** Nobody asks for this long: the run is over, and there is time to start others. */
+const QUIET_MS = 400;
+/** What a process may take to let go once its engine is gone. */
+const GRACE_MS = 5_000;
+/** Of Linux: gives way to all others. */
+const LOWEST_PRIORITY = 19;
+/** Node and the SDK read these when a process is started: whoever is given others than those that wait starts his own. */
+const READ_EARLY =
+  /^(NODE_(OPTIONS|PATH|DEBUG|EXTRA_CA_CERTS|V8_COVERAGE|ICU_DATA|PENDING_DEPRECATION)|TRACEPARENT|PULUMI_DEBUG_PROMISE_LEAKS|GRPC_.*|OTEL_.*|LD_.*)$/;
+
+const settings = JSON.parse(process.argv[2] ?? "{}") as PoolSettings;
+const network = readlinkSync("/proc/self/ns/net");
+const waiting = new Map<string, Waiting[]>(settings.kinds.map(({ kind }) => [kind, []]));
+const broken = new Set<string>();
+let running = 0;
+let isStarting = false;
+let quiet: NodeJS.Timeout | undefined;
+
+const server = createServer((client) => {
+  let text = "";
+  const onData = (bytes: Buffer): void => {
+    text += bytes.toString("latin1");
+    const end = text.indexOf("\n");
+    if (end === -1) return;
+    client.off("data", onData);
+    const request = JSON.parse(Buffer.from(text.slice(0, end), "latin1").toString()) as Request;
+    serve(client, request);
+  };
+  client.on("data", onData);
+  client.on("error", () => client.destroy());
+});
+
+rmSync(settings.socket, { force: true });
+server.listen(settings.socket, () => {
+  chmodSync(settings.socket, 0o600);
+  refillWhenQuiet();
+});
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    rmSync(settings.socket, { force: true });
+    for (const { child } of [...waiting.values()].flat()) child.kill("SIGKILL");
+    process.exit(0);
+  });
+}
+
+function serve(client: Socket, request: Request): void {
+  refillWhenQuiet();
+  const one = take(request);
+  const kind = settings.kinds.find((known) => known.kind === request.kind);
+  if (one?.pid === undefined || kind === undefined) {
+    client.end();
+    return;
+  }
+  const answer = (type: number | undefined, content: Uint8Array): void => {
+    const header = Buffer.alloc(5);
+    header.writeUInt8(type ?? 0);
+    header.writeUInt32BE(content.length, 1);
+    if (client.writable) client.write(Buffer.concat([header, content]));
+  };
+  running += 1;
+  setPriority(one.pid, 0);
+  answer(TAKEN, Buffer.alloc(0));
+  one.stdout?.on("data", (bytes: Buffer) => answer(STDOUT, bytes));
+  one.stderr?.on("data", (bytes: Buffer) => answer(STDERR, bytes));
+  const told: Turn = {
+    arguments: request.arguments.slice(kind.prefix.length),
+    environment: request.environment,
+    folder: request.folder,
+  };
+  one.send(told);
+
+  let isGone = false;
+  client.on("data", (bytes: Buffer) => {
+    for (const number of bytes) {
+      if (number === ENGINE_GONE) isGone = true;
+      else one.kill(number);
+    }
+  });
+  client.once("close", () => {
+    // Without a word: whoever asked was killed, and so is this. Where the engine is gone it sees to its own end.
+    if (isGone) {
+      one.stdin?.end();
+      setTimeout(() => one.kill("SIGKILL"), GRACE_MS).unref();
+    } else {
+      one.kill("SIGKILL");
+    }
+  });
+  one.once("close", (code) => {
+    answer(ENDED, Buffer.of(code ?? 1));
+    client.end();
+    running -= 1;
+    refillWhenQuiet();
+  });
+}
+
+/** A process that fits the request, which is then no longer there for others. */
+function take(request: Request): ChildProcess | undefined {
+  const kind = settings.kinds.find((known) => known.kind === request.kind);
+  if (kind === undefined || request.network !== network) return undefined;
+  if (!isDeepStrictEqual(readEarly(request.environment), readEarly(process.env))) return undefined;
+  if (kind.prefix.some((argument, at) => request.arguments[at] !== argument)) return undefined;
+  const those = waiting.get(kind.kind) ?? [];
+  const now = madeOf(kind);
+  for (const old of those.filter((one) => one.madeOf !== now)) old.child.kill("SIGKILL");
+  waiting.set(
+    kind.kind,
+    those.filter((one) => one.madeOf === now),
+  );
+  return waiting.get(kind.kind)?.shift()?.child;
+}
+
+function readEarly(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => READ_EARLY.test(name)));
+}
+
+function madeOf({ files }: WaitingKind): string {
+  return files
+    .map((file) => {
+      const facts = statSync(file, { throwIfNoEntry: false });
+      return `${facts?.ino ?? 0} ${facts?.mtimeMs ?? 0}`;
+    })
+    .join();
+}
+
+function refillWhenQuiet(): void {
+  clearTimeout(quiet);
+  quiet = setTimeout(refill, QUIET_MS);
+}
+
+/** Starts one that is missing, and the next when it waits. */
+function refill(): void {
+  if (running > 0 || isStarting) return;
+  const kind = settings.kinds.find(
+    ({ kind, count }) => !broken.has(kind) && (waiting.get(kind)?.length ?? 0) < count,
+  );
+  if (kind === undefined) {
+    process.stdout.write("All that should wait do.\n");
+    return;
+  }
+  isStarting = true;
+  const child = spawn(process.execPath, kind.argv, {
+    // The leader of its group, as the engine makes plugins.
+    detached: true,
+    stdio: ["pipe", "pipe", "pipe", "ipc"],
+    env: {
+      ...readEarly(process.env),
+      PATH: process.env["PATH"],
+      NODE_COMPILE_CACHE: settings.compileCache,
+      [WAITS_VARIABLE]: "yes",
+    },
+  });
+  if (child.pid !== undefined) setPriority(child.pid, LOWEST_PRIORITY);
+  const started: Waiting = { child, madeOf: madeOf(kind) };
+  let waits = false;
+  child.once("message", () => {
+    waits = true;
+    isStarting = false;
+    waiting.get(kind.kind)?.push(started);
+    refill();
+  });
+  child.on("error", () => undefined);
+  child.stderr?.on("data", (bytes: Buffer) => {
+    if (!waits) process.stderr.write(bytes);
+  });
+  child.once("close", (code) => {
+    const those = waiting.get(kind.kind) ?? [];
+    waiting.set(
+      kind.kind,
+      those.filter((one) => one !== started),
+    );
+    if (waits) return;
+    // One that cannot come to wait is not tried again and again: whoever asks starts his own.
+    process.stderr.write(
+      `${kind.kind}: must come to wait, got its end with ${code ?? "a signal"}\n`,
+    );
+    broken.add(kind.kind);
+    isStarting = false;
+    refill();
+  });
+}
