@@ -201,6 +201,7 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
     main: join(SOURCES, "nodejs", "main.ts"),
     "quick-start": join(SOURCES, "nodejs", "quick-start.ts"),
     ahead: join(SOURCES, "nodejs", "ahead.ts"),
+    pack: join(SOURCES, "nodejs", "pack.ts"),
   });
   await placeLauncher(join(BIN, LANGUAGE_HOST), "nodejs", startOf(folder));
   for (const kind of ["program", "pack"]) {

@@ -56,7 +56,7 @@ const GRACE_MS = 5_000;
 const LOWEST_PRIORITY = 19;
 /** Node and the SDK read these when a process is started: whoever is given others than those that wait starts his own. */
 const READ_EARLY =
-  /^(NODE_(OPTIONS|PATH|DEBUG|EXTRA_CA_CERTS|V8_COVERAGE|ICU_DATA|PENDING_DEPRECATION)|TRACEPARENT|PULUMI_DEBUG_PROMISE_LEAKS|GRPC_.*|OTEL_.*|LD_.*)$/;
+  /^(NODE_(OPTIONS|PATH|DEBUG|EXTRA_CA_CERTS|V8_COVERAGE|ICU_DATA|PENDING_DEPRECATION)|TRACEPARENT|PULUMI_DEBUG_PROMISE_LEAKS|PULUMI_NODEJS_TYPESCRIPT|GRPC_.*|OTEL_.*|LD_.*)$/;
 
 const settings = JSON.parse(process.argv[2] ?? "{}") as PoolSettings;
 const network = readlinkSync("/proc/self/ns/net");
@@ -98,6 +98,7 @@ function serve(client: Socket, request: Request): void {
   const one = take(request);
   const kind = settings.kinds.find((known) => known.kind === request.kind);
   if (one?.pid === undefined || kind === undefined) {
+    process.stdout.write(`${request.kind}: none waits that fits.\n`);
     client.end();
     return;
   }

@@ -89,30 +89,32 @@ function kindsOf(
     ...(build === undefined
       ? []
       : [
-          node("program", build, (name) => name !== "@pulumi/policy"),
-          node("pack", build, (name) => ["@pulumi/policy", "@pulumi/pulumi"].includes(name)),
+          packagesAhead("program", build, "ahead.mjs", [
+            ...runtimeDependencies(ROOT).filter((name) => name !== "@pulumi/policy"),
+          ]),
+          packagesAhead("pack", build, "pack.mjs", [
+            "@pulumi/policy",
+            "@pulumi/pulumi/cmd/run-policy-pack/run.js",
+          ]),
         ]),
   ];
 }
 
 /** A process for a program or a pack, with what it will ask for of the packages of this checkout. */
-function node(kind: string, build: string, wanted: (name: string) => boolean): WaitingKind {
-  const prefix = ["--import", pathToFileURL(join(build, "quick-start.mjs")).href];
+function packagesAhead(
+  kind: "program" | "pack",
+  build: string,
+  script: string,
+  packages: readonly string[],
+): WaitingKind {
+  const quickStart = ["--import", pathToFileURL(join(build, "quick-start.mjs")).href];
+  const file = join(build, script);
   return {
     kind,
-    argv: [
-      ...prefix,
-      "--experimental-import-meta-resolve",
-      join(build, "ahead.mjs"),
-      ROOT,
-      ...runtimeDependencies(ROOT).filter(wanted),
-    ],
+    argv: [...quickStart, "--experimental-import-meta-resolve", file, ROOT, ...packages],
     count: RUNS,
-    files: [
-      join(build, "ahead.mjs"),
-      join(build, "quick-start.mjs"),
-      join(ROOT, "node_modules", ".package-lock.json"),
-    ],
-    prefix,
+    files: [file, join(build, "quick-start.mjs"), join(ROOT, "node_modules", ".package-lock.json")],
+    // A pack is run by its script, waiting or not; a program's is there for waiting alone.
+    prefix: kind === "pack" ? [...quickStart, file] : quickStart,
   };
 }

@@ -11,7 +11,6 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 import grpc from "@grpc/grpc-js";
 import emptyProto from "google-protobuf/google/protobuf/empty_pb.js";
@@ -20,7 +19,6 @@ import languageProto from "@pulumi/pulumi/proto/language_pb.js";
 import type * as message from "@pulumi/pulumi/proto/language_pb.js";
 import pluginProto from "@pulumi/pulumi/proto/plugin_pb.js";
 import { folderWith, installedVersion, lockedPackages, requiredPackages } from "./node-packages.ts";
-import { PolicyProxy } from "./policy-proxy.ts";
 import { endWithEngine } from "../end-with-engine.ts";
 import { turn } from "../turn.ts";
 
@@ -323,65 +321,33 @@ class LanguageHost {
     const entry = isPack
       ? "@pulumi/pulumi/cmd/run-policy-pack"
       : (process.env["PULUMI_LANGUAGE_NODEJS_RUN_PATH"] ?? "@pulumi/pulumi/cmd/run-plugin");
+    const script = locate(entry, directory);
     const argv = [
       ...nodeArguments(given),
-      locate(entry, directory),
-      ...(isPack ? [...request.getArgsList(), directory] : [directory, ...request.getArgsList()]),
+      ...(isPack
+        ? [beside("pack"), script, ...request.getArgsList(), directory]
+        : [script, directory, ...request.getArgsList()]),
     ];
 
-    const stdout = (bytes: Uint8Array): void => {
+    // A pack has always been run in its own folder, whatever the folder of the program.
+    const child = isPack
+      ? start("pack", argv, { cwd: directory, env })
+      : start("program", argv, { cwd: request.getPwd(), env });
+    const onCancel = (): void => void child.kill("SIGKILL");
+    cancelled.addEventListener("abort", onCancel, { once: true });
+    if (cancelled.aborted) onCancel();
+    const stream = (set: "setStdout" | "setStderr") => (bytes: Uint8Array) => {
       const answer = new languageProto.RunPluginResponse();
-      answer.setStdout(bytes);
+      answer[set](bytes);
       tell(answer);
     };
-    const proxy = isPack ? new PolicyProxy() : undefined;
-    try {
-      if (proxy !== undefined) {
-        stdout(Buffer.from(`${await proxy.listen()}\n`));
-        const stack = await Promise.race([proxy.configuration, aborted(cancelled)]);
-        if (cancelled.aborted) return;
-        if (stack !== undefined) {
-          env["PULUMI_NODEJS_ORGANIZATION"] = stack.getOrganization();
-          env["PULUMI_NODEJS_PROJECT"] = stack.getProject();
-          env["PULUMI_NODEJS_STACK"] = stack.getStack();
-          env["PULUMI_NODEJS_DRY_RUN"] = String(stack.getDryRun());
-          env["PULUMI_CONFIG"] = JSON.stringify(Object.fromEntries(stack.getConfigMap().toArray()));
-        }
-      }
-
-      // A pack has always been run in its own folder, whatever the folder of the program.
-      const child = isPack
-        ? start("pack", argv, { cwd: directory, env })
-        : start("program", argv, { cwd: request.getPwd(), env });
-      const onCancel = (): void => void child.kill("SIGKILL");
-      cancelled.addEventListener("abort", onCancel, { once: true });
-      if (cancelled.aborted) onCancel();
-      child.stderr?.on("data", (bytes: Buffer) => {
-        const answer = new languageProto.RunPluginResponse();
-        answer.setStderr(bytes);
-        tell(answer);
-      });
-      if (proxy === undefined) {
-        child.stdout?.on("data", stdout);
-      } else if (child.stdout !== null) {
-        let isFirst = true;
-        createInterface({ input: child.stdout }).on("line", (line) => {
-          if (!isFirst) return stdout(Buffer.from(`${line}\n`));
-          isFirst = false;
-          const port = Number(line);
-          if (Number.isInteger(port) && port > 0) proxy.attach(port).catch(() => undefined);
-          else proxy.fail(new Error(`could not read policy pack port: got "${line}"`));
-        });
-      }
-      const code = await ended(child).finally(() => {
-        cancelled.removeEventListener("abort", onCancel);
-        proxy?.fail(new Error("could not read policy pack port: the pack has ended"));
-      });
-      if (cancelled.aborted) return;
-      if (code !== 0) throw new Error(`Program exited with non-zero exit code: ${code}`);
-    } finally {
-      await proxy?.close();
-    }
+    child.stdout?.on("data", stream("setStdout"));
+    child.stderr?.on("data", stream("setStderr"));
+    const code = await ended(child).finally(() => {
+      cancelled.removeEventListener("abort", onCancel);
+    });
+    if (cancelled.aborted) return;
+    if (code !== 0) throw new Error(`Program exited with non-zero exit code: ${code}`);
   }
 
   async installDependencies(
@@ -428,13 +394,6 @@ class LanguageHost {
     this.#cancelled.abort();
     return new emptyProto.Empty();
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<undefined> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }
 
 /** Read from npm's own package.json, since `npm --version` takes 0.2 s; empty when it cannot be told. */

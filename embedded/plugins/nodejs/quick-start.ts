@@ -9,6 +9,8 @@
  *   only where `PULUMI_DEBUG_PROMISE_LEAKS` asks for such reports.
  * - `run-policy-pack` puts ts-node and the TypeScript compiler before every pack. A pack whose runtime options say
  *   `typescript: false` is started without: Node strips its types.
+ * - the policy SDK reads each resource's properties out of the request anew for every policy (150 ms for a tenant
+ *   and forty policies).
  * - the SDK maps every stack trace through source maps, and takes one for each resource and promise (600 ms for a
  *   tenant). Node strips types in place, so a program's own lines are right without.
  *
@@ -32,6 +34,7 @@ const CACHE_WRITES_MS = [1_000, 5_000];
 const pulumiModule = (...path: readonly string[]): string =>
   ["", "@pulumi", "pulumi", ...path].join(sep);
 const SDK = pulumiModule("");
+const POLICY_SERVER = ["", "@pulumi", "policy", "server.js"].join(sep);
 const RUN = pulumiModule("cmd", "run", "index.js");
 const INDEX = pulumiModule("index.js");
 const CODE_PATHS = pulumiModule("runtime", "closure", "codePaths.js");
@@ -40,9 +43,9 @@ const TYPESCRIPT_USERS = [
   pulumiModule("cmd", "run-policy-pack", "run.js"),
 ];
 
-/** Asked when it matters: a process that waits for its turn does not know yet. */
-const isPackWithoutTypeScript = (): boolean =>
-  (process.argv[1] ?? "").includes(pulumiModule("cmd", "run-policy-pack")) &&
+/** A pack's process is told what to run, or, where it waits for its turn, what to load. */
+const isPackWithoutTypeScript =
+  /[\\/]pack\.(mjs|ts)$/.test(process.argv[1] ?? "") &&
   process.env["PULUMI_NODEJS_TYPESCRIPT"] !== "true";
 
 loader._load = function (request, parent, isMain) {
@@ -53,18 +56,41 @@ loader._load = function (request, parent, isMain) {
     return whenUsed(whole);
   }
   if (request === "source-map-support/register") return {};
+  if (request === "./deserialize" && from.endsWith(POLICY_SERVER)) return onceForEach(whole());
   if (request === "./automation" && from.endsWith(INDEX)) return whenUsed(whole);
   if (request.endsWith("/closure/v8Hooks") && from.endsWith(RUN)) {
     return { isInitializedAsync: () => Promise.resolve() };
   }
   if (request.endsWith("/debuggable") && from.includes(SDK)) return withoutTraces(whole());
   if (request.endsWith("/typescript-shim") && from.includes(SDK)) return whenUsed(whole);
-  if (TYPESCRIPT_USERS.some((user) => from.endsWith(user)) && isPackWithoutTypeScript()) {
+  if (isPackWithoutTypeScript && TYPESCRIPT_USERS.some((user) => from.endsWith(user))) {
     if (request === "typescript") return { version: "5.0.0" };
     if (/(^|[\\/])ts-node(@[\d.]+)?$/.test(request)) return { VERSION: "none", register() {} };
   }
   return whole();
 };
+
+interface Deserialize {
+  deserializeProperties: ((struct: object, proxySecrets: unknown) => unknown) & { quick?: true };
+}
+
+/** The SDK's module, which then reads a resource's properties once and not anew for each policy: those only look. */
+function onceForEach(exports: unknown): unknown {
+  const module = exports as Deserialize;
+  const { deserializeProperties } = module;
+  if (deserializeProperties.quick === true) return module;
+  const known = new WeakMap<object, unknown>();
+  module.deserializeProperties = Object.assign(
+    (struct: object, proxySecrets: unknown): unknown => {
+      if (proxySecrets === true) return deserializeProperties(struct, proxySecrets);
+      const properties = known.get(struct) ?? deserializeProperties(struct, proxySecrets);
+      known.set(struct, properties);
+      return properties;
+    },
+    { quick: true } as const,
+  );
+  return module;
+}
 
 interface Debuggable {
   debuggablePromise: ((promise: unknown, context: unknown) => unknown) & { quick?: true };
