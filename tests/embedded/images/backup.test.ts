@@ -375,9 +375,13 @@ describe("backup", () => {
     await start().ended;
     const [dumpName = ""] = await storedFiles();
     const before = await readFile(join(store, "acme", dumpName));
-    const { stderr } = await run(join(root, "receive"), ["-root", store, "-keep-days", "7", "-tenant", "acme"], {
-      env: { SSH_ORIGINAL_COMMAND: `receive acme ${dumpName}` },
-    }).catch((error: { stderr: string }) => error);
+    const { stderr } = await run(
+      join(root, "receive"),
+      ["-root", store, "-keep-days", "7", "-tenant", "acme"],
+      {
+        env: { SSH_ORIGINAL_COMMAND: `receive acme ${dumpName}` },
+      },
+    ).catch((error: { stderr: string }) => error);
     expect(stderr).toBe(
       `Store: "${dumpName}" must be a new name, got one that the store has already.\n`,
     );
