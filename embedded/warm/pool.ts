@@ -13,25 +13,7 @@ import { setPriority } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 
 import { type Turn, WAITS_VARIABLE } from "../plugins/turn.ts";
-
-/** A kind of process that waits. */
-export interface WaitingKind {
-  readonly kind: string;
-  /** Arguments of Node. */
-  readonly argv: readonly string[];
-  readonly count: number;
-  /** Files that it is made of: where one is another than when it was started, it is not the right one any more. */
-  readonly files: readonly string[];
-  /** What the arguments of whoever asks must begin with, and the process is not told. */
-  readonly prefix: readonly string[];
-}
-
-/** What a pool is told when it is started. */
-export interface PoolSettings {
-  readonly socket: string;
-  readonly compileCache: string;
-  readonly kinds: readonly WaitingKind[];
-}
+import { ALL, type PoolSettings, type WaitingKind } from "./pool-protocol.ts";
 
 interface Request extends Turn {
   readonly kind: string;
@@ -62,6 +44,7 @@ const settings = JSON.parse(process.argv[2] ?? "{}") as PoolSettings;
 const network = readlinkSync("/proc/self/ns/net");
 const waiting = new Map<string, Waiting[]>(settings.kinds.map(({ kind }) => [kind, []]));
 const broken = new Set<string>();
+const asking = new Set<Socket>();
 let running = 0;
 let isStarting = false;
 let quiet: NodeJS.Timeout | undefined;
@@ -95,6 +78,10 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 function serve(client: Socket, request: Request): void {
   refillWhenQuiet();
+  if (request.kind === ALL) {
+    asking.add(client);
+    return;
+  }
   const one = take(request);
   const kind = settings.kinds.find((known) => known.kind === request.kind);
   if (one?.pid === undefined || kind === undefined) {
@@ -186,6 +173,8 @@ function refill(): void {
   );
   if (kind === undefined) {
     process.stdout.write("All that should wait do.\n");
+    for (const client of asking) client.end();
+    asking.clear();
     return;
   }
   isStarting = true;

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { chmod, mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -14,7 +16,7 @@ import {
 import { CACHE, ROOT } from "../paths.ts";
 import { runtimeDependencies } from "../plugins/nodejs/node-packages.ts";
 import { SOCKET } from "./launcher.ts";
-import type { PoolSettings, WaitingKind } from "./pool.ts";
+import { ALL, type PoolSettings, type WaitingKind } from "./pool-protocol.ts";
 
 /** Who keeps the pool, and the settings it was started with. */
 const STATE_FILE = join(dirname(SOCKET), "keeper");
@@ -56,6 +58,19 @@ export async function keepWarm(facts: PlatformFacts): Promise<void> {
   await log.close();
 }
 
+/** Waits until the next run finds all that it can; returns at once without a pool. */
+export async function untilWarm(): Promise<void> {
+  if ((await standing()) === undefined) return;
+  await new Promise<void>((resolve, reject) => {
+    const pool = connect(SOCKET, () => pool.write(`${JSON.stringify({ kind: ALL })}\n`));
+    pool.once("error", reject);
+    pool.once("close", () => {
+      resolve();
+    });
+    pool.resume();
+  });
+}
+
 /** Ends the processes that wait; none is fine. */
 export async function letCool(): Promise<void> {
   const pool = await standing();
@@ -89,32 +104,60 @@ function kindsOf(
     ...(build === undefined
       ? []
       : [
-          packagesAhead("program", build, "ahead.mjs", [
-            ...runtimeDependencies(ROOT).filter((name) => name !== "@pulumi/policy"),
-          ]),
-          packagesAhead("pack", build, "pack.mjs", [
-            "@pulumi/policy",
-            "@pulumi/pulumi/cmd/run-policy-pack/run.js",
-          ]),
+          loadedAhead("program", build, "ahead.mjs", {
+            modules: [
+              ...runtimeDependencies(ROOT).filter((name) => name !== "@pulumi/policy"),
+              ...["fleet", "tenant", "stack-settings", "secret-source", "secret-data"].map(
+                (name) => `./stacks/${name}.ts`,
+              ),
+            ],
+            sources: sourcesIn("model", "components", "stacks"),
+          }),
+          loadedAhead("pack", build, "pack.mjs", {
+            modules: [
+              "@pulumi/policy",
+              "@pulumi/pulumi/cmd/run-policy-pack/run.js",
+              ...["rules", "pulumi-pack"].map((name) => `./policies/${name}.ts`),
+              "./model/exceptions.ts",
+            ],
+            sources: sourcesIn("model", "policies"),
+          }),
         ]),
   ];
 }
 
-/** A process for a program or a pack, with what it will ask for of the packages of this checkout. */
-function packagesAhead(
+/**
+ * A process for a program or a pack, with what its entry point will ask for: packages, and modules of this checkout,
+ * which hold nothing of a run. The sources that those are made of are compared before one is taken.
+ */
+function loadedAhead(
   kind: "program" | "pack",
   build: string,
   script: string,
-  packages: readonly string[],
+  of: { readonly modules: readonly string[]; readonly sources: readonly string[] },
 ): WaitingKind {
   const quickStart = ["--import", pathToFileURL(join(build, "quick-start.mjs")).href];
   const file = join(build, script);
   return {
     kind,
-    argv: [...quickStart, "--experimental-import-meta-resolve", file, ROOT, ...packages],
+    argv: [...quickStart, "--experimental-import-meta-resolve", file, ROOT, ...of.modules],
     count: RUNS,
-    files: [file, join(build, "quick-start.mjs"), join(ROOT, "node_modules", ".package-lock.json")],
+    files: [
+      file,
+      join(build, "quick-start.mjs"),
+      join(ROOT, "node_modules", ".package-lock.json"),
+      ...of.sources,
+    ],
     // A pack is run by its script, waiting or not; a program's is there for waiting alone.
     prefix: kind === "pack" ? [...quickStart, file] : quickStart,
   };
+}
+
+/** Every source file below some folders of the checkout. */
+function sourcesIn(...folders: readonly string[]): readonly string[] {
+  return folders.flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => join(ROOT, folder, name)),
+  );
 }

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { identityOf, isAlive } from "../../../embedded/machines/process-identity.ts";
 import { ROOT } from "../../../embedded/paths.ts";
 import { placeLauncher } from "../../../embedded/warm/launcher.ts";
-import type { PoolSettings } from "../../../embedded/warm/pool.ts";
+import type { PoolSettings } from "../../../embedded/warm/pool-protocol.ts";
 import { until } from "../../support/platform.ts";
 
 const EMBEDDED = join(ROOT, "embedded");
