@@ -33,6 +33,15 @@ violations pass, and a run without the pack. Nothing is changed before that.
 An exception is data in \`model/exceptions.ts\`: tenant, rule, reason, approver and last day. It is listed in every report,
 lets one tenant off one rule, and is itself a violation once its day has passed.
 
+## How the rules are proved
+
+The tests spoil a good fleet and good tenants, one thing at a time (\`tests/policies/mutants.ts\`): each rule refuses its mutants, and is
+the only one to refuse some. Every field that a rule reads is refused when it is unknown, and no network policy that passes opens a
+flow but the tenant's own. \`tests/engine/mutants.test.ts\` then runs the real program on the real engine and spoils its resources on
+their way there: each mutant, and an Output in each field that is judged, must be refused at preview by the rule's whole sentence.
+
+## Where the rules are asked
+
 \`npm run review\` runs the same rules over a stack's stored state and over the live clusters and servers.
 ${GROUPS.map(
   (group) => `
