@@ -7,7 +7,7 @@
  * own. Argument: the `PoolSettings` as JSON.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { chmodSync, readdirSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { setPriority } from "node:os";
 import { isDeepStrictEqual } from "node:util";
@@ -56,8 +56,13 @@ const server = createServer((client) => {
     const end = text.indexOf("\n");
     if (end === -1) return;
     client.off("data", onData);
-    const request = JSON.parse(Buffer.from(text.slice(0, end), "latin1").toString()) as Request;
-    serve(client, request);
+    try {
+      serve(client, JSON.parse(Buffer.from(text.slice(0, end), "latin1").toString()) as Request);
+    } catch (error) {
+      // Whoever asked starts his own; the others are not to lose theirs.
+      process.stderr.write(`A request must be JSON that names a kind, got ${String(error)}.\n`);
+      client.destroy();
+    }
   };
   client.on("data", onData);
   client.on("error", () => client.destroy());
@@ -96,7 +101,7 @@ function serve(client: Socket, request: Request): void {
     if (client.writable) client.write(Buffer.concat([header, content]));
   };
   running += 1;
-  setPriority(one.pid, 0);
+  giveWayNoLonger(one.pid);
   answer(TAKEN, Buffer.alloc(0));
   one.stdout?.on("data", (bytes: Buffer) => answer(STDOUT, bytes));
   one.stderr?.on("data", (bytes: Buffer) => answer(STDERR, bytes));
@@ -123,12 +128,25 @@ function serve(client: Socket, request: Request): void {
       one.kill("SIGKILL");
     }
   });
-  one.once("close", (code) => {
-    answer(ENDED, Buffer.of(code ?? 1));
-    client.end();
+  // What it leaves behind may hold its output open: the run is over all the same.
+  one.once("exit", () => {
     running -= 1;
     refillWhenQuiet();
   });
+  one.once("close", (code) => {
+    answer(ENDED, Buffer.of(code ?? 1));
+    client.end();
+  });
+}
+
+/** Each thread by itself, as Linux has it: those that compile and collect garbage count as much. */
+function giveWayNoLonger(pid: number): void {
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), 0);
+  } catch (error) {
+    // A thread has just ended, or all of it, which whoever asked will hear of. It is slower at worst.
+    process.stderr.write(`${pid}: must give way no longer, got ${String(error)}\n`);
+  }
 }
 
 /** A process that fits the request, which is then no longer there for others. */
