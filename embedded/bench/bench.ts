@@ -13,6 +13,8 @@ import {
   writeTenantStack,
 } from "../local-fleet.ts";
 import type { PlatformFacts } from "../machines/platform.ts";
+import { PlatformError } from "../platform-error.ts";
+import { DEMO_TENANT } from "../start.ts";
 import { Steps } from "../steps.ts";
 import { buildToolchain, clearWorkshop } from "../toolchain/build.ts";
 import { HELM } from "../toolchain/tools.ts";
@@ -26,13 +28,58 @@ const PREVIEWS = 3;
 /** Tenants that are made at the same time, to see what a location takes in a minute. */
 const AT_ONCE = 4;
 
-/**
- * `npm run bench -- [runs]`: how long the main job takes, beside what a user would otherwise pick doing the same
- * objects: plain `kubectl` with `psql`, and Helm with `psql`. One run, taken in turn, so that a slow moment of the
- * machine meets all of them.
- */
+/** `npm run bench -- [runs]`, or `npm run bench -- pack [runs]` for what the policy pack costs alone. */
 export async function bench(args: readonly string[]): Promise<number> {
-  const runs = Number(args[0] ?? DEFAULT_RUNS);
+  return args[0] === "pack" ? benchPack(runsOf(args[1])) : benchAll(runsOf(args[0]));
+}
+
+function runsOf(text: string | undefined): number {
+  const runs = Number(text ?? DEFAULT_RUNS);
+  if (Number.isInteger(runs) && runs > 0) return runs;
+  throw new PlatformError(
+    `Runs "${text ?? ""}": must be a whole number from 1, or pack and one. Say npm run bench -- 3.`,
+  );
+}
+
+/** A tenant's preview without change, in turn with the pack and without it; each waits until all that it can find waits. */
+async function benchPack(runs: number): Promise<number> {
+  const steps = new Steps();
+  const { facts } = await bringUp(steps);
+  await keepWarm(facts);
+  const stack = await writeTenantStack(DEMO_TENANT);
+  await steps.run(`tenant ${DEMO_TENANT.name}`, () => deploy(stack, facts));
+  const judged: number[] = [];
+  const unjudged: number[] = [];
+  await steps.run(`${runs} previews each`, async () => {
+    for (let run = 0; run < runs; run += 1) await previewBoth(stack, facts, judged, unjudged);
+  });
+  const dearer = judged.map((seconds, run) => seconds - (unjudged[run] ?? NaN));
+  const rows: Timings[] = [
+    { title: "preview with the policy pack", seconds: judged, mustSeconds: 3 },
+    { title: "preview without", seconds: unjudged },
+    { title: "the pack, run by run", seconds: dearer, mustSeconds: 0.5 },
+  ];
+  process.stdout.write(`\n${table(rows)}\n`);
+  return 0;
+}
+
+async function previewBoth(
+  stack: LocalStack,
+  facts: PlatformFacts,
+  judged: number[],
+  unjudged: number[],
+): Promise<void> {
+  await untilWarm();
+  judged.push(await timed(() => preview(stack, facts)));
+  await untilWarm();
+  unjudged.push(await timed(() => runOnStack(["preview"], stack, facts)));
+}
+
+/**
+ * How long the main job takes, beside what a user would otherwise pick doing the same objects: plain `kubectl` with
+ * `psql`, and Helm with `psql`. One run, taken in turn, so that a slow moment of the machine meets all of them.
+ */
+async function benchAll(runs: number): Promise<number> {
   const steps = new Steps();
   const { facts, images } = await bringUp(steps);
   await steps.run("Helm, for comparison", (progress) => buildToolchain(progress, [HELM]));
@@ -61,10 +108,7 @@ export async function bench(args: readonly string[]): Promise<number> {
       ups.push(await timed(() => pulumi(["up", "--yes"], stack, facts)));
       progress("preview without change");
       for (let turn = 0; turn < PREVIEWS; turn += 1) {
-        await untilWarm();
-        sames.push(await timed(() => preview(stack, facts)));
-        await untilWarm();
-        unjudged.push(await timed(() => runOnStack(["preview"], stack, facts)));
+        await previewBoth(stack, facts, sames, unjudged);
       }
       await untilWarm();
       repeats.push(await timed(() => deploy(stack, facts)));
