@@ -24,9 +24,7 @@ export function table(rows: readonly Timings[]): string {
       return [
         title,
         String(sorted.length),
-        at(0).toFixed(2),
-        at(0.5).toFixed(2),
-        at(1).toFixed(2),
+        ...[0, 0.5, 1].map((share) => at(share).toFixed((mustSeconds ?? 1) < 0.01 ? 4 : 2)),
         mustSeconds === undefined ? "" : `<= ${mustSeconds} ${holds ? "holds" : "does not hold"}`,
       ];
     }),
