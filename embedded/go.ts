@@ -1,4 +1,12 @@
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
+
+import { CACHE } from "./paths.ts";
+
+/** Go's module and build caches of the toolchain: 10 GiB while tools are built, and gone afterwards. */
+export const WORKSHOP = join(CACHE, "toolchain-build");
 
 /**
  * Arguments of every Go build: nothing of the checkout's place in the bytes; and nothing for debuggers, since what they
@@ -28,4 +36,29 @@ export function goEnvironment(
     GOWORK: "off",
     CGO_ENABLED: "0",
   };
+}
+
+/** What Go has compiled for the tools, the standard library among it. */
+export function workshopEnvironment(): NodeJS.ProcessEnv {
+  return goEnvironment(join(WORKSHOP, "go"), join(WORKSHOP, "go-build"));
+}
+
+/** For the checkout's own programs; right after the tools were built, the standard library is compiled already. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
+  const compiled = join(WORKSHOP, "go-build");
+  return goEnvironment(join(CACHE, "go"), existsSync(compiled) ? compiled : undefined);
+}
+
+/**
+ * Builds one of the checkout's own programs; neither the checkout's state nor its place go into the bytes.
+ *
+ * @throws Error with the last line that Go said
+ */
+export async function buildOwn(folder: string, command: string, file: string): Promise<void> {
+  const args = [...GO_BUILD, "-buildvcs=false", "-ldflags=-s -w", "-o", file, command];
+  const options = { cwd: folder, env: ownEnvironment(), maxBuffer: 16 * 1024 * 1024 };
+  await promisify(execFile)("go", args, options).catch((cause: unknown) => {
+    const said = (cause as { stderr?: string }).stderr ?? "";
+    throw new Error(said.trim().split("\n").at(-1) ?? "", { cause });
+  });
 }

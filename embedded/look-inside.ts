@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { preview, settle } from "./deploy.ts";
-import { pulumiEnvironment } from "./engine/engine.ts";
+import { pulumiEnvironment, takesSettings } from "./engine/engine.ts";
 import { PULUMI_BIN } from "./engine/plugins.ts";
 import { policyPack } from "./engine/policy-pack.ts";
 import { type LocalStack, localStackOf } from "./local-fleet.ts";
@@ -82,7 +82,7 @@ export async function pulumi(args: readonly string[]): Promise<number> {
     [
       join(PULUMI_BIN, "pulumi"),
       ...args,
-      ...(stack === undefined ? [] : ["--config-file", stack.configFile]),
+      ...(stack !== undefined && takesSettings(args) ? ["--config-file", stack.configFile] : []),
     ],
     { ...pulumiEnvironment(), ...stack?.environment },
   );

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
 import { bringUp, prepare } from "./bring-up.ts";
 import { deploy } from "./deploy.ts";
@@ -20,14 +20,30 @@ type Enter = (argv: readonly string[]) => readonly string[];
 
 interface Tally {
   passed: number;
-  failed: number;
+  /** A line for each: the level, the file, the test, and the first line of what it said. */
+  readonly failures: string[];
+}
+
+/** The part of vitest's results that is read. */
+interface Results {
+  readonly numTotalTests: number;
+  readonly numPassedTests: number;
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly message?: string;
+    readonly assertionResults: readonly {
+      readonly status: string;
+      readonly fullName: string;
+      readonly failureMessages?: readonly string[];
+    }[];
+  }[];
 }
 
 /**
  * `npm test`: everything, with all that it needs. `npm run test:unit`: the level that needs only Node.
  *
- * A skipped test counts as a failed one. A platform that ran before keeps running; one that was started for the tests
- * is stopped after them.
+ * A skipped test counts as a failed one. What failed is said once more at the end, where it is found in a long log. A
+ * platform that ran before keeps running; one that was started for the tests is stopped after them.
  */
 export async function test(args: readonly string[]): Promise<number> {
   const [level = "all"] = args;
@@ -37,7 +53,7 @@ export async function test(args: readonly string[]): Promise<number> {
     );
   }
   const here: Enter = (argv) => argv;
-  const tally: Tally = { passed: 0, failed: 0 };
+  const tally: Tally = { passed: 0, failures: [] };
   if (level === "all") {
     check("types", ["tsc"], tally);
     check("rules", ["eslint", "."], tally);
@@ -64,13 +80,16 @@ export async function test(args: readonly string[]): Promise<number> {
       }
     }
   }
-  process.stdout.write(`\n${tally.passed} passed, ${tally.failed} failed\n`);
-  return tally.failed === 0 ? 0 : 1;
+  const { passed, failures } = tally;
+  for (const failure of failures) process.stdout.write(`failed: ${failure}\n`);
+  process.stdout.write(`\n${passed} passed, ${failures.length} failed\n`);
+  return failures.length === 0 ? 0 : 1;
 }
 
 function check(title: string, [command = "", ...args]: readonly string[], tally: Tally): void {
   const { status } = spawnSync(join(BIN, command), args, { cwd: ROOT, stdio: "inherit" });
-  tally[status === 0 ? "passed" : "failed"] += 1;
+  if (status === 0) tally.passed += 1;
+  else tally.failures.push(title);
   process.stdout.write(`${title}: ${status === 0 ? "hold" : "do not hold"}\n`);
 }
 
@@ -86,22 +105,35 @@ function runLevel(project: string, enter: Enter, tally: Tally): void {
     ...["--reporter", "default", "--reporter", "json", `--outputFile.json=${resultFile}`],
   ]);
   const { status } = spawnSync(command, args, { cwd: ROOT, stdio: "inherit" });
-  const result = readResult(resultFile, project);
-  const failed = result.numTotalTests - result.numPassedTests;
-  tally.passed += result.numPassedTests;
-  // A file that does not load, or an error outside every test, is a failure that no test counts.
-  tally.failed += failed === 0 && status !== 0 ? 1 : failed;
+  const results = readResults(resultFile, project);
+  const failed = failuresOf(results).map((failure) => `${project}: ${failure}`);
+  tally.passed += results.numPassedTests;
+  tally.failures.push(...failed);
+  // An error outside every test is a failure that no test counts.
+  if (failed.length === 0 && status !== 0)
+    tally.failures.push(`${project}: vitest ended with ${status}`);
 }
 
-function readResult(
-  file: string,
-  project: string,
-): { numTotalTests: number; numPassedTests: number } {
+/** Each test that did not pass, and each file that has none because it did not load. */
+function failuresOf({ testResults }: Results): string[] {
+  return testResults.flatMap(({ name, message = "", assertionResults }) => {
+    const file = relative(ROOT, name);
+    if (assertionResults.length === 0) return [`${file}: ${firstLine(message)}`];
+    return assertionResults
+      .filter(({ status }) => status !== "passed")
+      .map(({ status, fullName, failureMessages = [] }) =>
+        [file, fullName, failureMessages.map(firstLine).join(" ") || status].join(": "),
+      );
+  });
+}
+
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0] ?? "";
+}
+
+function readResults(file: string, project: string): Results {
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as {
-      numTotalTests: number;
-      numPassedTests: number;
-    };
+    return JSON.parse(readFileSync(file, "utf8")) as Results;
   } catch (cause) {
     throw new PlatformError(
       `Tests "${project}": must leave their results, got none. Read what vitest printed above.`,

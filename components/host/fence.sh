@@ -21,6 +21,7 @@ ask() { runuser -u postgres -- psql -XAtq -d postgres -c "$1" 2>/dev/null; }
 # Ends the server that runs. Its last writes reach the standby before it goes; whatever supervises it may
 # start it again, and what it then is was written down before.
 restart() {
+  # No file: no server runs, and there is nothing to end.
   pid=$(head -n 1 "$data/postmaster.pid" 2>/dev/null || true)
   if [ -z "$pid" ] || ! kill -0 "$pid" 2>/dev/null; then return 0; fi
   kill -INT "$pid"
@@ -46,6 +47,7 @@ case "${1:-}" in
     cluster disable
     # A server that finds this file starts as a copy that nobody feeds: it can be read and not written.
     install -m 0600 -o postgres -g postgres /dev/null "$data/standby.signal"
+    # A server that does not answer is not known to be a copy: it is ended, and found down or read-only below.
     [ "$(ask 'SELECT pg_is_in_recovery()' || true)" = t ] || restart
     for attempt in $(seq 100); do
       answer=$(ask 'SELECT pg_is_in_recovery()' || true)
@@ -58,6 +60,7 @@ case "${1:-}" in
     ;;
   --undo-nobody-was-promoted)
     rm -f "$data/standby.signal"
+    # One that does not answer is not known to take writes: it is ended, and whatever supervises it starts it anew.
     [ "$(ask 'SELECT pg_is_in_recovery()' || true)" = f ] || restart
     cluster enable
     for keys in /var/lib/fluxbilling/*/.ssh-fenced; do

@@ -80,7 +80,7 @@ end
 lag() {
   # The master's place first, so that a copy that keeps up is never told to be behind.
   position=$(master_position)
-  newest=$(find "$mirror" -name '*.json' -printf '%T@\n' 2>/dev/null | sort -n | tail -n 1 || true)
+  newest=$(find "$mirror" -name '*.json' -printf '%T@\n' 2>/dev/null | sort -n | tail -n 1)
   ask "SELECT json_build_object(
     'role', CASE WHEN pg_is_in_recovery() THEN 'copy' ELSE 'promoted' END,
     'streaming', streaming,

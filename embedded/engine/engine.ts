@@ -134,7 +134,7 @@ export async function runPulumi(
     join(PULUMI_BIN, "pulumi"),
     ...args,
     "--non-interactive",
-    ...(options.stackConfigFile !== undefined && WITH_SETTINGS.has(args[0] ?? "")
+    ...(options.stackConfigFile !== undefined && takesSettings(args)
       ? ["--config-file", options.stackConfigFile]
       : []),
   ];
@@ -186,8 +186,14 @@ export async function runPulumi(
   });
 }
 
-/** The commands that take a file with the stack's settings. */
-const WITH_SETTINGS = new Set(["up", "preview", "refresh", "destroy", "config", "import"]);
+const WITH_SETTINGS = new Set([
+  ...["up", "update", "preview", "pre", "refresh", "destroy", "down", "config", "import", "watch"],
+]);
+
+/** Whether a command of Pulumi takes a file with the stack's settings; the others refuse to be told of one. */
+export function takesSettings([command = ""]: readonly string[]): boolean {
+  return WITH_SETTINGS.has(command);
+}
 
 function assertRoomForState(folder: string): void {
   const mib = freeMib(folder);

@@ -213,7 +213,10 @@ async function installLanguageHost(): Promise<InstalledPlugin> {
 
 /** What is found on PATH may be an embedded one: this checkout's by another name, or another checkout's. */
 async function isEmbeddedHost(folder: string): Promise<boolean> {
-  return exists(join(folder, `${LANGUAGE_HOST}.json`));
+  const host = join(folder, LANGUAGE_HOST);
+  // A launcher has its settings beside it; without Go it is a script.
+  const bytes = await readFile(host);
+  return (await exists(`${host}.json`)) || bytes.subarray(0, 2).toString() === "#!";
 }
 
 /** Puts a link in place of whatever link was there, in one step. */

@@ -18,8 +18,7 @@ import { promisify } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
-import { GO_BUILD, goEnvironment } from "../go.ts";
-import { WORKSHOP_BUILDS } from "../toolchain/build.ts";
+import { buildOwn, ownEnvironment } from "../go.ts";
 import { readLastStage } from "./dockerfile.ts";
 import { type ImageEntry, writeOciArchive } from "./oci-archive.ts";
 
@@ -338,17 +337,10 @@ async function goProgram(
 ): Promise<ImageEntry[]> {
   const file = join(scratch, path.slice(1));
   try {
-    // Neither the checkout's state nor its place go into the bytes.
-    await run("go", [...GO_BUILD, "-buildvcs=false", "-ldflags=-s -w", "-o", file, command], {
-      cwd: context.folder,
-      env: environment(),
-      maxBuffer: 16 * 1024 * 1024,
-    });
+    await buildOwn(context.folder, command, file);
   } catch (error) {
-    const said = (error as { stderr?: string }).stderr ?? "";
-    const lastLine = said.trim().split("\n").at(-1) ?? "";
     throw new PlatformError(
-      `Image "${context.name}": its Go build must succeed, got "${lastLine}". ` +
+      `Image "${context.name}": its Go build must succeed, got "${(error as Error).message}". ` +
         `Run "go build ./..." in ${relative(ROOT, context.folder)} to see all of it.`,
       { cause: error },
     );
@@ -362,7 +354,7 @@ async function traefikDefinitions(name: ImageName): Promise<string> {
   const args = ["mod", "download", "-json", TRAEFIK_MODULE];
   let output: string;
   try {
-    output = (await run("go", args, { cwd: folder, env: environment() })).stdout;
+    output = (await run("go", args, { cwd: folder, env: ownEnvironment() })).stdout;
   } catch (error) {
     throw new PlatformError(
       `Image "${name}": its Go module must be had, got a failed download. ` +
@@ -373,16 +365,8 @@ async function traefikDefinitions(name: ImageName): Promise<string> {
   return join((JSON.parse(output) as { Dir: string }).Dir, TRAEFIK_DEFINITIONS_IN_MODULE);
 }
 
-/** Right after the tools were built, the standard library is compiled already. */
-function environment(): NodeJS.ProcessEnv {
-  return goEnvironment(
-    join(CACHE, "go"),
-    existsSync(WORKSHOP_BUILDS) ? WORKSHOP_BUILDS : undefined,
-  );
-}
-
 async function goVersion(): Promise<string> {
-  return (await run("go", ["env", "GOVERSION"], { env: environment() })).stdout.trim();
+  return (await run("go", ["env", "GOVERSION"], { env: ownEnvironment() })).stdout.trim();
 }
 
 /** pg_dump, the libraries that it is linked with, and their loader: absolute paths as the program looks them up. */

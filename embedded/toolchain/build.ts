@@ -6,23 +6,17 @@ import { basename, dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
-import { GO_BUILD, goEnvironment } from "../go.ts";
+import { GO_BUILD, WORKSHOP, workshopEnvironment } from "../go.ts";
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
 import type { Progress } from "../steps.ts";
 import { type Tool, TOOLS } from "./tools.ts";
 
-/** Go's module and build caches: 10 GiB while tools are built. */
-const WORKSHOP = join(CACHE, "toolchain-build");
-
-/** What Go has compiled for the tools, the standard library among it; not there when no tool was built. */
-export const WORKSHOP_BUILDS = join(WORKSHOP, "go-build");
-
 /** Two at once: linking uses one core, and the largest build peaks at 3.4 GiB. */
 const BUILDS_AT_ONCE = 2;
 
 /** Go resumes by its own build cache, so an interrupted build goes on where it was. */
-const ENVIRONMENT = goEnvironment(join(WORKSHOP, "go"), WORKSHOP_BUILDS);
+const ENVIRONMENT = workshopEnvironment();
 
 /** A tool, its version as the pin names it, and whether its binary is there for exactly that pin. */
 export interface ToolState {

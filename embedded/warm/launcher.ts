@@ -5,10 +5,9 @@ import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-import { GO_BUILD, goEnvironment } from "../go.ts";
+import { buildOwn } from "../go.ts";
 import { CACHE } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
-import { WORKSHOP_BUILDS } from "../toolchain/build.ts";
 
 /** Where the pool listens; only this folder's owner can get there, for whoever asks tells it his environment. */
 export const SOCKET = join(CACHE, "warm", "pool");
@@ -59,15 +58,9 @@ async function buildLauncher(): Promise<string | undefined> {
   if (version === undefined) return undefined;
   await mkdir(BUILDS, { recursive: true });
   await place(target, async (unfinished) => {
-    const builds = existsSync(WORKSHOP_BUILDS) ? WORKSHOP_BUILDS : undefined;
-    const flags = ["-buildvcs=false", "-ldflags=-s -w"];
-    await promisify(execFile)("go", [...GO_BUILD, ...flags, "-o", unfinished, "."], {
-      cwd: SOURCES,
-      env: goEnvironment(join(CACHE, "go"), builds),
-    }).catch((cause: unknown) => {
-      const said = (cause as { stderr?: string }).stderr?.trim().split("\n").at(-1) ?? "";
+    await buildOwn(SOURCES, ".", unfinished).catch((cause: Error) => {
       throw new PlatformError(
-        `Launcher of plugins: its Go build must succeed, got "${said}". Mend embedded/warm/launcher and start again.`,
+        `Launcher of plugins: its Go build must succeed, got "${cause.message}". Mend embedded/warm/launcher and start again.`,
         { cause },
       );
     });

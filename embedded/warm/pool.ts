@@ -43,7 +43,8 @@ const READ_EARLY =
 const settings = JSON.parse(process.argv[2] ?? "{}") as PoolSettings;
 const network = readlinkSync("/proc/self/ns/net");
 const waiting = new Map<string, Waiting[]>(settings.kinds.map(({ kind }) => [kind, []]));
-const broken = new Set<string>();
+/** What those were made of that could not come to wait. */
+const broken = new Map<string, string>();
 const asking = new Set<Socket>();
 let running = 0;
 let isStarting = false;
@@ -187,7 +188,9 @@ function refillWhenQuiet(): void {
 function refill(): void {
   if (running > 0 || isStarting) return;
   const kind = settings.kinds.find(
-    ({ kind, count }) => !broken.has(kind) && (waiting.get(kind)?.length ?? 0) < count,
+    (one) =>
+      (waiting.get(one.kind)?.length ?? 0) < one.count &&
+      !(broken.has(one.kind) && broken.get(one.kind) === madeOf(one)),
   );
   if (kind === undefined) {
     process.stdout.write("All that should wait do.\n");
@@ -227,11 +230,11 @@ function refill(): void {
       those.filter((one) => one !== started),
     );
     if (waits) return;
-    // One that cannot come to wait is not tried again and again: whoever asks starts his own.
+    // Not tried again until it is made of something else: whoever asks starts his own.
     process.stderr.write(
       `${kind.kind}: must come to wait, got its end with ${code ?? "a signal"}\n`,
     );
-    broken.add(kind.kind);
+    broken.set(kind.kind, started.madeOf);
     isStarting = false;
     refill();
   });

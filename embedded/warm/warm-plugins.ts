@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { chmod, mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
@@ -37,7 +37,8 @@ export async function keepWarm(facts: PlatformFacts): Promise<void> {
     kinds: kindsOf(startedAhead(await installedPlugins())),
   };
   const wanted = JSON.stringify(settings);
-  if ((await standing())?.settings === wanted) return;
+  const pool = await standing();
+  if (pool?.settings === wanted && isInOperatorNamespace(pool.identity.pid, facts)) return;
   await letCool();
   if (settings.kinds.length === 0) return;
 
@@ -45,8 +46,8 @@ export async function keepWarm(facts: PlatformFacts): Promise<void> {
   await chmod(dirname(SOCKET), 0o700);
   await mkdir(dirname(LOG_FILE), { recursive: true });
   const log = await open(LOG_FILE, "a");
-  const pool = join(import.meta.dirname, "pool.ts");
-  const [command = "", ...args] = asOperator([process.execPath, pool, wanted], facts);
+  const program = join(import.meta.dirname, "pool.ts");
+  const [command = "", ...args] = asOperator([process.execPath, program, wanted], facts);
   const keeper = spawn(command, args, {
     detached: true,
     cwd: ROOT,
@@ -56,6 +57,11 @@ export async function keepWarm(facts: PlatformFacts): Promise<void> {
   const identity = keeper.pid === undefined ? undefined : identityOf(keeper.pid);
   if (identity !== undefined) await writeFile(STATE_FILE, `${formatIdentity(identity)}${wanted}`);
   await log.close();
+}
+
+/** Or else it stands in that of a platform that was stopped under it, where nobody asks any more. */
+function isInOperatorNamespace(pid: number, { operatorNamespace }: PlatformFacts): boolean {
+  return statSync(`/proc/${pid}/ns/net`).ino === statSync(`/run/netns/${operatorNamespace}`).ino;
 }
 
 /** Waits until the next run finds all that it can; returns at once without a pool. */

@@ -174,6 +174,7 @@ describe("a tenant's life, the engine killed once in the middle of each step", (
       return !volumes.split(" ").includes(tenant.namespace);
     });
     expect(
+      // What ls says as it fails is the answer that is asked for.
       await onMachine(location, ["sh", "-c", `ls -d ${folderOfFiles} 2>&1 || true`]),
     ).toContain("No such file");
   });
@@ -272,6 +273,7 @@ describe("a tenant's life, the engine killed once in the middle of each step", (
       },
       rows: await query(location, "select * from app.records order by id", [], tenant.database),
       settings: await query(location, "select * from app.settings", [], tenant.database),
+      // Without a file there is nothing to read, and that is what a tenant begins with.
       file: await onMachine(location, ["sh", "-c", `cat ${folderOfFiles}/* 2>/dev/null || true`]),
       secrets: Object.fromEntries(
         [...(await secretsOf(tenant))].flatMap(([secret, files]) =>

@@ -7,6 +7,7 @@ import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
 import { fleetResources, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
 import { judged } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
+import { setPath } from "../support/set-path.ts";
 
 const NAMESPACE = "kubernetes:core/v1:Namespace";
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
@@ -1669,29 +1670,7 @@ export function isTarget({ type, name, add }: Mutant, resource: Judged): boolean
 /** A copy of a resource with some fields set; dots part the steps of a path, `\\.` is a dot. */
 export function spoil(resource: Judged, set: Readonly<Record<string, unknown>>): Judged {
   const props = copied(resource.props);
-  for (const [path, value] of Object.entries(set)) {
-    const steps = path.split(/(?<!\\)\./).map((step) => step.replaceAll("\\.", "."));
-    const last = steps.pop() ?? "";
-    let target = props as Record<string, unknown>;
-    for (const step of steps) {
-      target[step] ??= {};
-      target = target[step] as Record<string, unknown>;
-    }
-    if (Array.isArray(target) && !/^\d+$/.test(last)) {
-      // A variable by its name.
-      const variable = (target as { name?: string; value?: unknown }[]).find(
-        ({ name }) => name === last,
-      );
-      if (variable === undefined) {
-        throw new Error(`${resource.name} must have variable ${last}`);
-      }
-      variable.value = value;
-    } else if (value === undefined) {
-      Reflect.deleteProperty(target, last);
-    } else {
-      target[last] = value;
-    }
-  }
+  for (const [path, value] of Object.entries(set)) setPath(props as object, path, value);
   return { ...resource, props };
 }
 

@@ -13,6 +13,7 @@ import Module, { createRequire } from "node:module";
 import { join, sep } from "node:path";
 import type * as analyzerProtoModule from "@pulumi/pulumi/proto/analyzer_pb.js";
 import { turn, WAITS_VARIABLE } from "../turn.ts";
+import { readEnvironmentAnew } from "./sdk-environment.ts";
 
 type Load = (
   request: string,
@@ -28,10 +29,6 @@ interface Policy {
 }
 interface PolicyServer {
   serve: (...args: [string, string, string, { policies?: readonly Policy[] }, unknown]) => void;
-}
-interface SdkState {
-  readonly LocalStore: new () => { settings: unknown; config: unknown };
-  readonly getGlobalStore: () => { settings: unknown; config: unknown };
 }
 
 const OPTIONS = { "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 };
@@ -100,10 +97,7 @@ function loadPack(stack?: StackConfiguration): void {
       PULUMI_CONFIG: JSON.stringify(Object.fromEntries(stack.getConfigMap().toArray())),
     });
   }
-  // The SDK may have read its environment already; this is what it would read now.
-  const state = load("@pulumi/pulumi/runtime/state") as SdkState;
-  const { settings, config } = new state.LocalStore();
-  Object.assign(state.getGlobalStore(), { settings, config });
+  readEnvironmentAnew(load);
   process.argv = [process.execPath, entry, ...args];
   load(entry);
 }

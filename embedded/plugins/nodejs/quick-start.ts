@@ -3,8 +3,8 @@
  *
  * - `@pulumi/pulumi` loads npm's dependency resolver (`@npmcli/arborist`, 180 ms) and the TypeScript compiler
  *   (90 ms) for function serialization, and the Automation API (60 ms); here each is loaded when it is first used.
- * - for the same serialization every program is put under the debugger before it runs (50 ms); here only once one
- *   asks for it.
+ * - for the same serialization every program and every pack is put under the debugger before it runs (90 ms); here
+ *   only once one asks for it.
  * - the SDK writes a stack trace onto every promise (60 ms for a tenant), to name one that is never settled; here
  *   only where `PULUMI_DEBUG_PROMISE_LEAKS` asks for such reports.
  * - `run-policy-pack` puts ts-node and the TypeScript compiler before every pack. A pack whose runtime options say
@@ -35,7 +35,7 @@ const pulumiModule = (...path: readonly string[]): string =>
   ["", "@pulumi", "pulumi", ...path].join(sep);
 const SDK = pulumiModule("");
 const POLICY_SERVER = ["", "@pulumi", "policy", "server.js"].join(sep);
-const RUN = pulumiModule("cmd", "run", "index.js");
+const RUNS = ["run", "run-policy-pack"].map((name) => pulumiModule("cmd", name, "index.js"));
 const INDEX = pulumiModule("index.js");
 const CODE_PATHS = pulumiModule("runtime", "closure", "codePaths.js");
 const TYPESCRIPT_USERS = [
@@ -58,7 +58,7 @@ loader._load = function (request, parent, isMain) {
   if (request === "source-map-support/register") return {};
   if (request === "./deserialize" && from.endsWith(POLICY_SERVER)) return onceForEach(whole());
   if (request === "./automation" && from.endsWith(INDEX)) return whenUsed(whole);
-  if (request.endsWith("/closure/v8Hooks") && from.endsWith(RUN)) {
+  if (request.endsWith("/closure/v8Hooks") && RUNS.some((run) => from.endsWith(run))) {
     return { isInitializedAsync: () => Promise.resolve() };
   }
   if (request.endsWith("/debuggable") && from.includes(SDK)) return withoutTraces(whole());

@@ -8,6 +8,7 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -64,8 +65,11 @@ func main() {
 		fail(err)
 	}
 	var settings Settings
-	if err := json.Unmarshal(text, &settings); err != nil || len(settings.Command) == 0 {
+	if err := json.Unmarshal(text, &settings); err != nil {
 		fail(err)
+	}
+	if len(settings.Command) == 0 {
+		fail(errors.New("no command in " + file + ".json"))
 	}
 	// Before asking, so that none that comes meanwhile is lost.
 	signals := make(chan os.Signal, 1)

@@ -14,6 +14,7 @@ import { getMonitor } from "@pulumi/pulumi/runtime/settings.js";
 import * as random from "@pulumi/random";
 import structProto from "google-protobuf/google/protobuf/struct_pb.js";
 import type { JavaScriptValue } from "google-protobuf/google/protobuf/struct_pb.js";
+import { setPath } from "../../support/set-path.ts";
 import { SMUGGLED, type Spoiling } from "./spoiling.ts";
 
 type Props = { [key: string]: JavaScriptValue };
@@ -150,23 +151,9 @@ function leaveOutTaken(request: message.RegisterResourceRequest): void {
 }
 
 /** Sets paths of a value as it goes over the wire; a secret's is the one inside. */
-function put(props: Props, set: Spoiling["set"]): void {
-  for (const [path, wanted] of Object.entries(set ?? {})) {
-    const steps = path.split(/(?<!\\)\./).map((step) => step.replaceAll("\\.", "."));
-    const last = steps.pop() ?? "";
-    let target: unknown = props;
-    for (const step of steps) target = inside(((target as Props)[step] ??= {}));
-    const value = (wanted === SMUGGLED ? smuggled : wanted) as JavaScriptValue;
-    if (Array.isArray(target) && !/^\d+$/.test(last)) {
-      // A variable by its name.
-      const variable = (target as Props[]).find(({ name }) => name === last);
-      if (variable === undefined) throw new Error(`${path} must name a variable`);
-      variable["value"] = value;
-    } else if (value === null) {
-      Reflect.deleteProperty(target as Props, last);
-    } else {
-      (target as Props)[last] = value;
-    }
+function put(props: Props, set: Spoiling["set"] = {}): void {
+  for (const [path, wanted] of Object.entries(set)) {
+    setPath(props, path, wanted === SMUGGLED ? smuggled : (wanted ?? undefined), inside);
   }
 }
 
