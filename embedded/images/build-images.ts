@@ -197,18 +197,22 @@ export async function buildImages(options: BuildImagesOptions = {}): Promise<Ima
  * @throws PlatformError when one was never made
  */
 export async function readImages(targetFolder = join(CACHE, "images")): Promise<Images> {
-  const facts = await Promise.all(
+  const records = await Promise.all(
     IMAGE_NAMES.map(async (name) => {
       const tarFile = join(targetFolder, `${name}.tar`);
       const record = await readRecord(join(targetFolder, `${name}.json`), tarFile);
-      if (record === undefined) {
-        throw new PlatformError(
-          `Image "${name}": must be built, got no whole ${shown(tarFile)}. Run "npm start", which builds it.`,
-        );
-      }
-      return [name, factsOf(name, tarFile, record)] as const;
+      return { name, tarFile, record };
     }),
   );
+  // In their order, and not as their files happen to be read: of several that are missing the same one is told each time.
+  const facts = records.map(({ name, tarFile, record }) => {
+    if (record === undefined) {
+      throw new PlatformError(
+        `Image "${name}": must be built, got no whole ${shown(tarFile)}. Run "npm start", which builds it.`,
+      );
+    }
+    return [name, factsOf(name, tarFile, record)] as const;
+  });
   return Object.fromEntries(facts) as Images;
 }
 
