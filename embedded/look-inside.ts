@@ -84,8 +84,15 @@ export async function pulumi(args: readonly string[]): Promise<number> {
       ...args,
       ...(stack !== undefined && takesSettings(args) ? ["--config-file", stack.configFile] : []),
     ],
-    { ...pulumiEnvironment(), ...stack?.environment },
+    { ...pulumiEnvironment(), ...stack?.environment, ...debugging(args) },
   );
+}
+
+/** The program's own debug lines are sent only where its environment asks for them (`plugins/nodejs/quick-start.ts`). */
+function debugging(args: readonly string[]): NodeJS.ProcessEnv {
+  return args.some((arg) => arg === "-d" || arg === "--debug")
+    ? { PULUMI_OPTION_DEBUG: "true" }
+    : {};
 }
 
 /** Commands of Pulumi that bring a stack to what its program says. */
@@ -124,7 +131,7 @@ async function judgedChange(
       ...["--policy-pack", policyPack()],
       ...["--config-file", stack.configFile],
     ],
-    { ...pulumiEnvironment(), ...stack.environment },
+    { ...pulumiEnvironment(), ...stack.environment, ...debugging(args) },
   );
 }
 

@@ -92,7 +92,7 @@ function resourcePolicy(
       tally.asked.add(args.urn);
       inputs.set(args.urn, args.props);
       const say = counted(rule, tally, run, report);
-      rule.judge(subjectOf(args), (message) => {
+      rule.judge(subjectOf(args, args.props), (message) => {
         say(message, args.urn);
       });
     },
@@ -109,15 +109,12 @@ function stackPolicy(
     ...told(rule),
     validateStack: (args, report) => {
       const subjects = args.resources.map((resource) => {
-        const subject = subjectOf(resource);
-        // A stack has outputs alone.
-        return subject.type === "pulumi:pulumi:Stack"
-          ? subject
-          : { ...subject, props: inputs.get(subject.urn) ?? subject.props };
-      });
-      for (const { urn } of subjects) {
+        const { type, urn, props } = resource;
         tally.asked.add(urn);
-      }
+        // A stack has outputs alone.
+        const isStack = type === "pulumi:pulumi:Stack";
+        return subjectOf(resource, isStack ? props : (inputs.get(urn) ?? props));
+      });
       const say = counted(rule, tally, run, report);
       rule.judge([...subjects, ...exceptionSubjects(run.exceptions)], (message, subject) => {
         say(message, subject?.urn);
@@ -133,11 +130,11 @@ function counted(
   run: PackRun,
   report: ReportViolation,
 ): (message: string, urn?: string) => void {
-  const exception = exceptionFor(run.exceptions, exceptionTenant(run.stack), rule.name, new Date());
   return (message, urn) => {
     const isWhole = urn === undefined || urn === "";
     tally.found.push({ message, ...(isWhole ? {} : { urn }) });
-    if (exception !== undefined) {
+    const tenant = exceptionTenant(run.stack);
+    if (exceptionFor(run.exceptions, tenant, rule.name, new Date()) !== undefined) {
       tally.excepted += 1;
       return;
     }
@@ -189,15 +186,17 @@ function packVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-function subjectOf({
-  type,
-  name,
-  urn,
-  props,
-  provider,
-  opts,
-}: Pick<ResourceValidationArgs, "type" | "name" | "urn" | "props" | "provider"> & {
-  readonly opts: Pick<PolicyResourceOptions, "protect" | "ignoreChanges">;
-}): Subject {
+function subjectOf(
+  {
+    type,
+    name,
+    urn,
+    provider,
+    opts,
+  }: Pick<ResourceValidationArgs, "type" | "name" | "urn" | "provider"> & {
+    readonly opts: Pick<PolicyResourceOptions, "protect" | "ignoreChanges">;
+  },
+  props: unknown,
+): Subject {
   return { type, name, urn, props, provider, opts };
 }

@@ -136,6 +136,16 @@ describe("the engine with the embedded plugins", () => {
     expect(outputs.stdout.trim()).toBe(String(secret.length));
   });
 
+  it("sends the program's debug lines where it is asked for them", async () => {
+    const options = await newStack("debug", PROGRAM);
+    const registered = /Registering resource: t=random:index\/randomBytes/;
+    const silent = await succeed(preview("--debug"), options);
+    expect(silent.stderr + silent.stdout).not.toMatch(registered);
+    const env = { ...options.env, PULUMI_OPTION_DEBUG: "true" };
+    const told = await succeed(preview(), { ...options, env });
+    expect(told.stderr + told.stdout).toMatch(registered);
+  });
+
   it("fails a preview that violates a mandatory policy, and names the policy and the resource", async () => {
     const options = await newStack("policy", PROGRAM);
     const withPack = ["--policy-pack", policyPack(PACK)];
