@@ -1,23 +1,15 @@
 import * as k8s from "@pulumi/kubernetes";
-import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
-import * as random from "@pulumi/random";
-import {
-  CONTROL_PLANE_APP_ROLE,
-  CONTROL_PLANE_DATABASE,
-  CONTROL_PLANE_OWNER_ROLE,
-  DATABASES_OWNER_ROLE,
-  PUBLIC_ROLE,
-} from "../model/database.ts";
+import { CONTROL_PLANE_DATABASE, STATE_DATABASE } from "../model/database.ts";
 import { CONTROL_PLANE_NAMESPACE, LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import { POD_SECURITY_LABELS } from "../model/pod.ts";
-import { scramSalt, scramVerifier } from "../model/scram.ts";
 import type { CertificateSettings } from "../model/settings.ts";
 import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { ControlPlaneIngress } from "./control-plane-ingress.ts";
 import { DatabaseServer } from "./database-server.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
+import { addPlatformDatabase } from "./platform-database.ts";
 import { Registry } from "./registry.ts";
 import { SystemNetwork } from "./system-network.ts";
 
@@ -49,13 +41,15 @@ export interface MasterArgs {
 
 /** Connections of the control plane. */
 const CONTROL_PLANE_CONNECTIONS = 40;
+/** A few runs at once, each with a handful. */
+const STATE_CONNECTIONS = 40;
 
 /**
- * The control plane's home: a namespace that is shut both ways, a database of its own, the image registry,
- * and the way in to registry and panels.
+ * The control plane's home: a namespace that is shut both ways, databases of its own and of the stacks'
+ * state, the image registry, and the way in to registry and panels.
  *
  * Give it the master's providers with `opts.providers`. Holds: what {@link ClusterEdge},
- * {@link SystemNetwork} and {@link DatabaseServer} hold; the control plane's password exists in clear in one Secret of its
+ * {@link SystemNetwork} and {@link DatabaseServer} hold; each database's password exists in clear in one Secret of its
  * namespace and nowhere else.
  */
 export class Master extends pulumi.ComponentResource {
@@ -133,108 +127,30 @@ export class Master extends pulumi.ComponentResource {
       },
       child,
     );
-    const password = new random.RandomPassword(
-      `${name}-password`,
-      { length: 32, special: false },
-      child,
-    );
-    this.#database(name, args, server, password);
-    new k8s.core.v1.Secret(
-      `${name}-database-secret`,
-      {
-        metadata: { name: "database-app-1", namespace: CONTROL_PLANE_NAMESPACE, labels },
-        immutable: true,
-        stringData: { password: password.result, "ca.crt": args.databaseCaCertificate },
-      },
-      // Deleted by itself: immutable, it must be gone before its password is.
-      { ...child, dependsOn: [namespace] },
-    );
+    const database = {
+      namespace,
+      labels,
+      server,
+      databaseCaCertificate: args.databaseCaCertificate,
+      protectData: args.protectData,
+    };
+    addPlatformDatabase(this, name, {
+      ...database,
+      database: CONTROL_PLANE_DATABASE,
+      schema: "control_plane",
+      connectionLimit: CONTROL_PLANE_CONNECTIONS,
+      secretName: "database-app-1",
+      ownsByItself: false,
+    });
+    // Where the standby has it within a second, like all else that a new master needs to know.
+    addPlatformDatabase(this, `${name}-state`, {
+      ...database,
+      database: STATE_DATABASE,
+      schema: "state",
+      connectionLimit: STATE_CONNECTIONS,
+      secretName: "database-state-1",
+      ownsByItself: true,
+    });
     this.registerOutputs({ namespace: CONTROL_PLANE_NAMESPACE });
-  }
-
-  #database(
-    name: string,
-    args: MasterArgs,
-    server: DatabaseServer,
-    password: random.RandomPassword,
-  ): void {
-    const child = { parent: this };
-    const role = (
-      kind: string,
-      inputs: postgresql.RoleArgs,
-      dependsOn: pulumi.Resource[],
-    ): postgresql.Role => new postgresql.Role(`${name}-${kind}`, inputs, { ...child, dependsOn });
-    const group = role("group", { name: CONTROL_PLANE_DATABASE, login: false }, []);
-    const owner = role("owner", { name: CONTROL_PLANE_OWNER_ROLE, login: false }, []);
-    const app = role(
-      "app",
-      {
-        name: CONTROL_PLANE_APP_ROLE,
-        login: true,
-        inherit: false,
-        roles: [CONTROL_PLANE_DATABASE, CONTROL_PLANE_OWNER_ROLE],
-        password: pulumi.secret(
-          password.result.apply((text) => scramVerifier(text, scramSalt(CONTROL_PLANE_APP_ROLE))),
-        ),
-        connectionLimit: CONTROL_PLANE_CONNECTIONS,
-      },
-      [group, owner],
-    );
-    const database = new postgresql.Database(
-      `${name}-database`,
-      {
-        name: CONTROL_PLANE_DATABASE,
-        owner: DATABASES_OWNER_ROLE,
-        template: "template0",
-        encoding: "UTF8",
-        lcCollate: "C.UTF-8",
-        lcCtype: "C.UTF-8",
-        connectionLimit: CONTROL_PLANE_CONNECTIONS,
-      },
-      {
-        ...child,
-        dependsOn: [server, group, owner, app],
-        // Every tenant's placement and history: only an operation that says so may delete it.
-        protect: args.protectData,
-      },
-    );
-    // What lies in the database goes with it.
-    const inside = { ...child, deletedWith: database };
-    const shut = new postgresql.Grant(
-      `${name}-no-public`,
-      {
-        database: CONTROL_PLANE_DATABASE,
-        role: PUBLIC_ROLE,
-        objectType: "database",
-        privileges: [],
-      },
-      { ...inside, dependsOn: [database] },
-    );
-    new postgresql.Grant(
-      `${name}-no-public-schema`,
-      {
-        database: CONTROL_PLANE_DATABASE,
-        role: PUBLIC_ROLE,
-        schema: "public",
-        objectType: "schema",
-        privileges: [],
-      },
-      { ...inside, dependsOn: [shut] },
-    );
-    const connect = new postgresql.Grant(
-      `${name}-app-connect`,
-      {
-        database: CONTROL_PLANE_DATABASE,
-        role: CONTROL_PLANE_APP_ROLE,
-        objectType: "database",
-        privileges: ["CONNECT"],
-      },
-      { ...inside, dependsOn: [shut] },
-    );
-    new postgresql.Schema(
-      `${name}-schema`,
-      { name: "control_plane", database: CONTROL_PLANE_DATABASE, owner: CONTROL_PLANE_OWNER_ROLE },
-      { ...inside, dependsOn: [connect] },
-    );
   }
 }

@@ -1,8 +1,17 @@
-import { readFile } from "node:fs/promises";
+import { mkdtempSync, rmSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { CONTROL_PLANE_DATABASE as DATABASE } from "../../model/database.ts";
+import {
+  CONTROL_PLANE_DATABASE as DATABASE,
+  appRoleOf,
+  STATE_DATABASE,
+} from "../../model/database.ts";
+import type { PulumiOptions, PulumiRun } from "../../embedded/engine/engine.ts";
+import { createStack, runPulumi } from "../../embedded/engine/engine.ts";
 import { deploy, destroy } from "../../embedded/deploy.ts";
 import { writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { MachineFacts } from "../../embedded/machines/platform.ts";
@@ -11,6 +20,8 @@ import { kubectl, platform, query, until } from "../support/platform.ts";
 
 /** What the platform promises: a row on the master is on the standby within this time. */
 const WITHIN_MS = 1_000;
+/** A small stack of the engine's own tests. */
+const STACK = "kept";
 const FENCE = "/usr/local/lib/fluxbilling/fence";
 const STANDBY = "/usr/local/lib/fluxbilling/standby";
 
@@ -98,15 +109,19 @@ describe("the copy of the backup store", () => {
 });
 
 describe("a promotion", () => {
+  const folder = mkdtempSync(join(tmpdir(), "state-test-"));
   let master: MachineFacts;
+  let state: PulumiOptions;
 
   beforeAll(async () => {
     ({ master } = (await platform()).machines);
+    state = await stateOnMaster(folder);
     await query(master, "create table promoted (word text primary key)", [], DATABASE);
   });
 
   // Back to where the other tests begin: the copy is thrown away, the master opened, a copy made anew.
   afterAll(async () => {
+    rmSync(folder, { recursive: true });
     await tried("master", [FENCE, "--undo-nobody-was-promoted"]);
     await until("the master to take writes again", 60_000, () =>
       query(master, "drop table if exists promoted", [], DATABASE).then(
@@ -114,6 +129,7 @@ describe("a promotion", () => {
         () => false,
       ),
     );
+    await query(master, "drop table state.pulumi_state", [], STATE_DATABASE);
     await onStandby("rm -f /etc/postgresql/15/main/server.crt /etc/postgresql/15/main/server.key");
     const rejoined = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
     expect([rejoined.exitCode, rejoined.stderr]).toEqual([0, ""]);
@@ -128,6 +144,7 @@ describe("a promotion", () => {
 
   it("shuts the old master, loses nothing, and takes writes over TLS 1.3", async () => {
     await query(master, "insert into promoted values ('before')", [], DATABASE);
+    await moveToMaster(state, folder);
     const fenced = await tried("master", [FENCE]);
     expect([fenced.exitCode, fenced.stdout, fenced.stderr]).toEqual([
       0,
@@ -177,6 +194,11 @@ describe("a promotion", () => {
       await client.end();
     }
     expect((await lagOf()).role).toBe("promoted");
+
+    // What the stacks' state was on the old master it is on the new one, by the same address of the backend.
+    await writeFile(join(folder, "ca.crt"), ca, { flag: "a" });
+    const preview = await done(["preview", "--expect-no-changes"], state);
+    expect(preview.stdout).toMatch(/4 unchanged/);
   });
 
   it("keeps the promoted copy while no master lives", async () => {
@@ -187,6 +209,53 @@ describe("a promotion", () => {
     ]);
   });
 });
+
+/** A stack whose state lies where docs/runbooks/state.md puts it: on the master, and on whoever takes its place. */
+async function stateOnMaster(folder: string): Promise<PulumiOptions> {
+  const { machines } = await platform();
+  const { master, standby } = machines;
+  const secret = JSON.parse(
+    await kubectl(
+      master,
+      ...["get", "secret", "database-state-1", "-n", "fluxbilling-control-plane", "-o", "json"],
+    ),
+  ) as { data: { [file: string]: string } };
+  const file = (name: string): string =>
+    Buffer.from(secret.data[name] ?? "", "base64").toString("utf8");
+  await writeFile(join(folder, "ca.crt"), file("ca.crt"));
+  const login = appRoleOf(STATE_DATABASE);
+  await writeFile(
+    join(folder, "password"),
+    `*:5432:${STATE_DATABASE}:${login}:${file("password")}\n`,
+    { mode: 0o600 },
+  );
+  const options = `target_session_attrs=read-write&connect_timeout=5&sslmode=verify-full&sslrootcert=${folder}/ca.crt`;
+  return {
+    cwd: join(import.meta.dirname, "../embedded/engine/program"),
+    stackConfigFile: join(folder, "settings.yaml"),
+    env: {
+      PGPASSFILE: join(folder, "password"),
+      PULUMI_BACKEND_URL: `postgres://${login}@${master.address},${standby.address}/${STATE_DATABASE}?${options}`,
+    },
+  };
+}
+
+/** A stack comes to be before its master does; docs/runbooks/state.md moves it there. */
+async function moveToMaster(onMaster: PulumiOptions, folder: string): Promise<void> {
+  const before: PulumiOptions = { ...onMaster, env: {}, stateFolder: join(folder, "before") };
+  const exported = join(folder, "stack.json");
+  await createStack(STACK, before);
+  await done(["up", "--yes"], before);
+  await done(["stack", "export", "--file", exported], before);
+  await createStack(STACK, onMaster);
+  await done(["stack", "import", "--file", exported], onMaster);
+}
+
+async function done(args: readonly string[], options: PulumiOptions): Promise<PulumiRun> {
+  const run = await runPulumi([...args, "--stack", STACK], options);
+  expect([run.exitCode, run.stderr]).toEqual([0, ""]);
+  return run;
+}
 
 async function lag(): Promise<Lag> {
   const { exitCode, stdout, stderr } = await tried("standby", [STANDBY, "lag"]);
