@@ -27,6 +27,8 @@ export interface TenantAppArgs {
   /** Host under which the tenant is reached. */
   readonly host: string;
   readonly storageClass: string;
+  /** Range of the addresses that the ingress calls from: whom it says that it calls for is believed (claim P12). */
+  readonly proxyRange: string;
   readonly database: Endpoint;
   /** Secrets that the pods mount, by their plain names. */
   readonly secrets: {
@@ -169,6 +171,7 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           { name: "PLAN", value: args.plan },
           { name: "LOCATION", value: args.locationName },
           { name: "PUBLIC_URL", value: `https://${args.host}` },
+          { name: "TRUSTED_PROXIES", value: args.proxyRange },
           { name: "DATABASE_HOST", value: args.database.address },
           { name: "DATABASE_PORT", value: String(args.database.port) },
           { name: "DATABASE_NAME", value: database },

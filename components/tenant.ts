@@ -31,6 +31,8 @@ export interface TenantArgs {
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
   readonly databaseCaCertificate: string;
   readonly storageClass: string;
+  /** Range of the location's pods, of which only the ingress reaches the tenant's. */
+  readonly podRange: string;
   readonly certificates: CertificateSettings;
   /** Domain of all tenants. */
   readonly tenantDomain: string;
@@ -135,6 +137,7 @@ export class Tenant extends pulumi.ComponentResource {
         image: args.images.tenantApp,
         host: this.host,
         storageClass: args.storageClass,
+        proxyRange: args.podRange,
         database: args.database,
         secrets: {
           database: database.appSecretName,

@@ -66,6 +66,7 @@ export async function deployTenant(
       database: { address: location.address, port: location.postgres.port },
       databaseCaCertificate,
       storageClass: location.kubernetes.storageClass,
+      podRange: location.kubernetes.podRange,
       certificates: location.certificates,
       tenantDomain: fleet.tenantDomain,
       images: fleet.images,

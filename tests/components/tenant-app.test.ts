@@ -55,6 +55,7 @@ describe("TenantApp", () => {
       { name: "PLAN", value: "lite" },
       { name: "LOCATION", value: "nl-1" },
       { name: "PUBLIC_URL", value: "https://acme.tenants.test" },
+      { name: "TRUSTED_PROXIES", value: "10.42.0.0/16" },
       { name: "DATABASE_HOST", value: "10.77.0.21" },
       { name: "DATABASE_PORT", value: "5432" },
       { name: "DATABASE_NAME", value: "tenant_acme" },

@@ -29,6 +29,19 @@ describe("the way in", () => {
     expect(hosts).toEqual(expect.arrayContaining([a.host, b.host, unknownHost("nl-1")]));
   });
 
+  it("tells a tenant who calls, whatever the caller says of himself", async () => {
+    const client = async (headers: { [name: string]: string }): Promise<string | undefined> =>
+      /id="client">([^<]*)</.exec((await ask(a.location.address, a.host, { headers })).body)?.[1];
+    const caller = await client({});
+    expect(caller).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
+    expect(caller).not.toMatch(/^10\.(81|82|83|91|92|93)\./);
+    for (const name of ["X-Forwarded-For", "X-Real-Ip", "Forwarded"]) {
+      expect(await client({ [name]: name === "Forwarded" ? "for=192.0.2.7" : "192.0.2.7" })).toBe(
+        caller,
+      );
+    }
+  });
+
   describe.each(CLUSTERS)("of %s", (name) => {
     it("speaks TLS 1.3 with every host, known and unknown, and nothing older with any", async () => {
       const machine = facts.machines[name];

@@ -47,6 +47,7 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
     database: { address: "10.77.0.21", port: 5432 },
     databaseCaCertificate: "the server's authority",
     storageClass: "local-path",
+    podRange: "10.42.0.0/16",
     certificates: { issuer: "fleet" },
     tenantDomain: "tenants.test",
     images: {

@@ -25,7 +25,11 @@ async function go(module: string, ...args: string[]): Promise<string> {
   }
 }
 
-describe.each(["backup", "pause", "registry", "tenant-app"])("Go module of %s", (module) => {
+/** On a machine that has compiled none of it yet, beside other tests. */
+const COMPILES_MS = 600_000;
+const MODULES = ["backup", "pause", "registry", "tenant-app"];
+
+describe.each(MODULES)("Go module of %s", { timeout: COMPILES_MS }, (module) => {
   it("passes go vet without a word", async () => {
     expect(await go(module, "vet", "./...")).toBe("");
   });
