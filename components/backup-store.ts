@@ -11,9 +11,9 @@ export interface BackupStoreArgs {
   readonly zone: Zone;
   /** How to reach the host, its key pinned. */
   readonly connection: command.types.input.remote.ConnectionArgs;
-  /** User that receives dumps and can do nothing else. */
+  /** User that takes in what is carried there and can do nothing else. */
   readonly user: string;
-  /** Folder of all dumps. */
+  /** Folder of all dumps, or of what else is kept. */
   readonly path: string;
   /** Public key of the authority that certifies tenants' keys: `ssh-ed25519 <base64>`. */
   readonly authorityPublicKey: string;
@@ -24,7 +24,7 @@ export interface BackupStoreArgs {
 }
 
 /**
- * A place on a host that takes tenants' dumps in and gives nothing out.
+ * A place on a host that takes in what is carried to it, tenants' dumps or images, and gives nothing out.
  *
  * Holds: the user's only way in is a key that the authority certified, and such a key runs the one
  * command that its certificate names, without terminal or forwarding; neither the user's home nor

@@ -24,6 +24,9 @@ export interface RegistryArgs {
   readonly protectData: boolean;
 }
 
+/** Claim on the volume that holds the images. */
+export const REGISTRY_CLAIM = "registry";
+
 /** The login of who pushes and pulls. */
 const USER = "fleet";
 /** Images of a few products, a few dozen versions each. */
@@ -108,7 +111,7 @@ export class Registry extends pulumi.ComponentResource {
     const images = new k8s.core.v1.PersistentVolumeClaim(
       `${name}-images`,
       {
-        metadata: { ...metadata("registry"), annotations: { "pulumi.com/skipAwait": "true" } },
+        metadata: { ...metadata(REGISTRY_CLAIM), annotations: { "pulumi.com/skipAwait": "true" } },
         spec: {
           accessModes: ["ReadWriteOnce"],
           storageClassName: args.storageClass,
@@ -186,7 +189,7 @@ function podSpec(image: string): k8s.types.input.core.v1.PodSpec {
         name: "htpasswd",
         secret: { secretName: "registry-htpasswd-1", defaultMode: SECRET_FILE_MODE },
       },
-      { name: "images", persistentVolumeClaim: { claimName: "registry" } },
+      { name: "images", persistentVolumeClaim: { claimName: REGISTRY_CLAIM } },
     ],
   };
 }

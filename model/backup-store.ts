@@ -14,11 +14,12 @@ export function receiveCommand(root: string, tenant: TenantName, keepDays: numbe
 }
 
 /**
- * The one command that a mirror's key runs on a store: read the source, or add to the target.
+ * The one command that a mirror's key runs on a host: read the source of dumps, add dumps to their target,
+ * or add images.
  *
- * @param root Folder of all dumps: an absolute path of plain characters.
+ * @param root Folder of all dumps or images: an absolute path of plain characters.
  */
-export function mirrorCommand(root: string, side: "source" | "target"): string {
+export function mirrorCommand(root: string, side: "source" | "target" | "images"): string {
   return `${RECEIVER_PATH} -root ${root} -mirror ${side}`;
 }
 
@@ -26,6 +27,12 @@ export function mirrorCommand(root: string, side: "source" | "target"): string {
 export function mirrorPath(storeName: string): string {
   return `/var/lib/fluxbilling/mirror/${storeName}`;
 }
+
+/** Where the standby keeps the copy of the image registry, and who brings it. */
+export const IMAGES_MIRROR = {
+  user: "fluximages",
+  path: "/var/lib/fluxbilling/registry",
+} as const;
 
 /** What a public backup key looks like: an age recipient, to which dumps are encrypted. */
 export const BACKUP_KEY = /^age1[02-9ac-hj-np-z]{58}$/;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { BACKUP_KEY } from "./backup-store.ts";
+import { BACKUP_KEY, IMAGES_MIRROR } from "./backup-store.ts";
 import { IMAGE_RULE, parseImage } from "./image.ts";
 import { controlPlaneHost } from "./panels.ts";
 import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
@@ -371,7 +371,7 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
       `Place the standby in the master's zone in ${source}: it holds a copy of the master's data`,
     );
   }
-  const users = new Map<string, string>();
+  const users = new Map<string, string>([[IMAGES_MIRROR.user, "the image registry's copy"]]);
   for (const [storeName, store] of Object.entries(fleet.backupStores)) {
     const other = store.zone === fleet.standby.zone ? users.get(store.user) : undefined;
     if (other !== undefined) {

@@ -5,6 +5,7 @@ import { BackupStore } from "../components/backup-store.ts";
 import { FleetAuthority } from "../components/fleet-authority.ts";
 import { Location } from "../components/location.ts";
 import { Master } from "../components/master.ts";
+import { RegistryMirror } from "../components/registry-mirror.ts";
 import { Standby } from "../components/standby.ts";
 import { StoreMirror } from "../components/store-mirror.ts";
 import { storeOf } from "../model/settings.ts";
@@ -123,6 +124,13 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     },
     { providers: masterProviders },
   );
+  const standbyEnd = {
+    endpoint: { address: fleet.standby.address, port: fleet.standby.ssh.port },
+    hostKey: fleet.standby.ssh.hostKey,
+    sourceRanges: [`${fleet.master.address}/32`],
+  };
+  // One after the other: each brings the standby the same receiving program.
+  let mirrors: pulumi.Resource[] = [];
   for (const { storeName, store, connection: reach, authority, receiverSha256 } of stores) {
     new BackupStore(`store-${storeName}`, {
       storeName,
@@ -136,7 +144,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     });
     // A store of another zone has no copy here: what it holds stays in its zone.
     if (store.zone === fleet.standby.zone) {
-      new StoreMirror(
+      const mirror = new StoreMirror(
         `mirror-${storeName}`,
         {
           storeName,
@@ -151,11 +159,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
             // The master sees its own pods by their own addresses.
             sourceRanges: [`${fleet.master.address}/32`, fleet.master.kubernetes.podRange],
           },
-          target: {
-            endpoint: { address: fleet.standby.address, port: fleet.standby.ssh.port },
-            hostKey: fleet.standby.ssh.hostKey,
-            sourceRanges: [`${fleet.master.address}/32`],
-          },
+          target: standbyEnd,
           targetConnection: standbyConnection,
           user: store.user,
           path: store.path,
@@ -163,9 +167,29 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
           receiverFile: store.receiverFile,
           receiverSha256,
         },
-        { providers: masterProviders },
+        { providers: masterProviders, dependsOn: mirrors },
       );
+      mirrors = [mirror];
     }
+  }
+  // Whichever store's authority it is: what it certifies for this user adds images, and nothing else.
+  const [store] = stores;
+  if (store !== undefined) {
+    new RegistryMirror(
+      "registry-mirror",
+      {
+        standbyZone: fleet.standby.zone,
+        namespace: master.namespace,
+        labels: master.labels,
+        image: fleet.images.backup,
+        target: standbyEnd,
+        targetConnection: standbyConnection,
+        authority: store.authority,
+        receiverFile: store.store.receiverFile,
+        receiverSha256: store.receiverSha256,
+      },
+      { providers: masterProviders, dependsOn: mirrors },
+    );
   }
   for (const { locationName, location, store, providers } of locations) {
     new Location(

@@ -103,6 +103,7 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
     files: async (context, scratch) => [
       ...(await goProgram(context, scratch, "./cmd/backup", "/backup")),
       ...(await goProgram(context, scratch, "./cmd/mirror", "/mirror")),
+      ...(await goProgram(context, scratch, "./cmd/mirror-images", "/mirror-images")),
       ...(await goProgram(context, scratch, "./cmd/receive", "/receive")),
       ...(await goProgram(context, scratch, "./cmd/restore", "/restore")),
       ...(await pgDumpFiles(context.name)).map((file) => executable(file, { file })),

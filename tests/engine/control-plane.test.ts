@@ -1,13 +1,10 @@
-import { createHash } from "node:crypto";
-import { request } from "node:https";
 import { beforeAll, describe, expect, it } from "vitest";
 
 import { PANEL_DOMAIN } from "../../embedded/local-fleet.ts";
 import type { MachineFacts } from "../../embedded/machines/platform.ts";
 import { controlPlaneHost } from "../../model/panels.ts";
-import { ask, handshake, kubectl, platform } from "../support/platform.ts";
-
-const REGISTRY = controlPlaneHost("registry", PANEL_DOMAIN);
+import { ask, handshake, platform } from "../support/platform.ts";
+import { callRegistry, pullManifest, pushImage, registryLogin } from "../support/registry.ts";
 
 describe("the control plane's hosts", () => {
   let master: MachineFacts;
@@ -15,15 +12,7 @@ describe("the control plane's hosts", () => {
 
   beforeAll(async () => {
     master = (await platform()).machines.master;
-    const secret = JSON.parse(
-      await kubectl(
-        master,
-        ...["get", "secret", "registry-login-1", "--namespace", "fluxbilling-control-plane"],
-        ...["-o", "json"],
-      ),
-    ) as { data: { username: string; password: string } };
-    const text = (part: string): string => Buffer.from(part, "base64").toString();
-    login = `${text(secret.data.username)}:${text(secret.data.password)}`;
+    login = await registryLogin();
   });
 
   it.each(["operator", "customer", "registry"] as const)(
@@ -44,94 +33,21 @@ describe("the control plane's hosts", () => {
   );
 
   it("asks for the password before it tells what the registry holds", async () => {
-    const anonymous = await call("GET", "/v2/_catalog");
+    const anonymous = await callRegistry("GET", "/v2/_catalog");
     expect([anonymous.status, anonymous.headers["www-authenticate"]]).toEqual([
       401,
       'Basic realm="fleet"',
     ]);
-    expect((await call("GET", "/v2/_catalog", "fleet:wrong")).status).toBe(401);
-    expect((await call("GET", "/v2/_catalog", login)).status).toBe(200);
+    expect((await callRegistry("GET", "/v2/_catalog", "fleet:wrong")).status).toBe(401);
+    expect((await callRegistry("GET", "/v2/_catalog", login)).status).toBe(200);
   });
 
   it("takes an image in, gives it out by digest and deletes none", async () => {
-    const put = async (content: string): Promise<string> => {
-      const digest = `sha256:${createHash("sha256").update(content).digest("hex")}`;
-      const begun = await call("POST", "/v2/probe/blobs/uploads/", login);
-      expect(begun.status).toBe(202);
-      const at = new URL(String(begun.headers.location), `https://${REGISTRY}`);
-      at.searchParams.set("digest", digest);
-      const ended = await call("PUT", `${at.pathname}${at.search}`, login, content);
-      expect(ended.status).toBe(201);
-      return digest;
-    };
-    const config = JSON.stringify({ architecture: "amd64", os: "linux" });
-    const layer = `a layer of ${String(Date.now())}`;
-    const manifest = JSON.stringify({
-      schemaVersion: 2,
-      mediaType: "application/vnd.oci.image.manifest.v1+json",
-      config: {
-        mediaType: "application/vnd.oci.image.config.v1+json",
-        digest: await put(config),
-        size: config.length,
-      },
-      layers: [
-        {
-          mediaType: "application/vnd.oci.image.layer.v1.tar",
-          digest: await put(layer),
-          size: layer.length,
-        },
-      ],
-    });
-    const digest = `sha256:${createHash("sha256").update(manifest).digest("hex")}`;
-    const path = `/v2/probe/manifests/${digest}`;
-    const type = { "content-type": "application/vnd.oci.image.manifest.v1+json" };
-    expect((await call("PUT", path, login, manifest, type)).status).toBe(201);
-    const pulled = await call("GET", path, login, "", { accept: type["content-type"] });
+    const { digest, manifest } = await pushImage("probe", `layer of ${String(Date.now())}`, login);
+    const pulled = await pullManifest("probe", digest, login);
     expect([pulled.status, pulled.body]).toEqual([200, manifest]);
-    expect((await call("GET", path)).status).toBe(401);
-    expect((await call("DELETE", path, login)).status).toBe(405);
+    expect((await pullManifest("probe", digest)).status).toBe(401);
+    const path = `/v2/probe/manifests/${digest}`;
+    expect((await callRegistry("DELETE", path, login)).status).toBe(405);
   });
-
-  interface Reply {
-    readonly status: number;
-    readonly headers: { readonly location?: string | undefined; readonly [name: string]: unknown };
-    readonly body: string;
-  }
-
-  async function call(
-    method: string,
-    path: string,
-    as?: string,
-    content = "",
-    headers: Readonly<Record<string, string>> = {},
-  ): Promise<Reply> {
-    return new Promise((resolve, reject) => {
-      const sent = request(
-        {
-          host: master.address,
-          port: 443,
-          servername: REGISTRY,
-          method,
-          path,
-          agent: false,
-          rejectUnauthorized: false,
-          headers: {
-            host: REGISTRY,
-            "content-length": Buffer.byteLength(content),
-            ...(as === undefined ? {} : { authorization: `Basic ${btoa(as)}` }),
-            ...headers,
-          },
-        },
-        (response) => {
-          let body = "";
-          response.setEncoding("utf8").on("data", (text: string) => (body += text));
-          response.on("end", () => {
-            resolve({ status: response.statusCode ?? 0, headers: response.headers, body });
-          });
-        },
-      );
-      sent.on("error", reject);
-      sent.end(content);
-    });
-  }
 });

@@ -17,6 +17,7 @@ import { writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { MachineFacts } from "../../embedded/machines/platform.ts";
 import { runOn, startMachine, stopMachine } from "../../embedded/machines/platform.ts";
 import { kubectl, platform, query, until } from "../support/platform.ts";
+import { pushImage, registryLogin } from "../support/registry.ts";
 
 /** What the platform promises: a row on the master is on the standby within this time. */
 const WITHIN_MS = 1_000;
@@ -106,6 +107,66 @@ describe("the copy of the backup store", () => {
       await destroy(tenant, await platform());
     }
   });
+});
+
+describe("the copy of the image registry", () => {
+  const COPY = "/var/lib/fluxbilling/registry/docker/registry/v2";
+
+  it("has each image after the mirror's job, and follows a tag", async () => {
+    const { master } = (await platform()).machines;
+    const login = await registryLogin();
+    const first = await pushImage(
+      "mirrored/app",
+      `first of ${String(Date.now())}`,
+      login,
+      "stable",
+    );
+    await runJob(master, "fluxbilling-control-plane", "registry-mirror");
+    expect(await tagOnStandby()).toBe(first.digest);
+    expect(await blobsOnStandby()).toEqual(expect.arrayContaining([...first.blobs]));
+
+    const second = await pushImage(
+      "mirrored/app",
+      `second of ${String(Date.now())}`,
+      login,
+      "stable",
+    );
+    await runJob(master, "fluxbilling-control-plane", "registry-mirror");
+    expect(await tagOnStandby()).toBe(second.digest);
+    expect(await blobsOnStandby()).toEqual(
+      expect.arrayContaining([...first.blobs, ...second.blobs]),
+    );
+  });
+
+  it("can be listed and added to by the job's key, and nothing else", async () => {
+    const { stdout } = await runOn("standby", [
+      "cat",
+      "/var/lib/fluxbilling/fluximages/.ssh/authorized_keys",
+    ]);
+    expect(stdout).toMatch(/^cert-authority,restrict ssh-ed25519 [A-Za-z0-9+/=]+\n$/);
+    const tried = await runOn("standby", [
+      ...["runuser", "-u", "fluximages", "--", "env", "SSH_ORIGINAL_COMMAND=rm -rf /"],
+      ...["/usr/local/lib/fluxbilling/receive", "-root", "/var/lib/fluxbilling/registry"],
+      ...["-mirror", "images"],
+    ]);
+    expect([tried.exitCode, tried.stderr]).toEqual([
+      1,
+      'Store: command: must be list or take, got "rm -rf /"; call it with mirror-images.\n',
+    ]);
+  });
+
+  async function tagOnStandby(): Promise<string> {
+    return onStandby(`cat ${COPY}/repositories/mirrored/app/_manifests/tags/stable/current/link`);
+  }
+
+  /** The digests of what the blobs hold, whatever their names say. */
+  async function blobsOnStandby(): Promise<string[]> {
+    const sums = await onStandby(`find ${COPY}/blobs -name data -exec sha256sum {} +`);
+    return sums
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => `sha256:${line.split(" ", 1)[0] ?? ""}`);
+  }
 });
 
 describe("a promotion", () => {

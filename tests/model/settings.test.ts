@@ -206,6 +206,15 @@ describe("parseFleet", () => {
     );
   });
 
+  it("refuses a store whose user brings the image registry's copy to the standby", () => {
+    expect(() => parseFleet(fleetWith("backupStores/master/user", "fluximages"), SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.backupStores.master.user": must not be the user of the image registry\'s copy, got "fluximages". Give each store of zone eu a user of its own in Pulumi.prod.yaml: the standby holds a copy of each.',
+      ),
+    );
+  });
+
   it("never repeats a secret that stands where a reference must", () => {
     const fleet = fleetWith("locations/nl-1/postgres/adminPassword", "hunter2");
     expect(() => parseFleet(fleet, SOURCE)).toThrow(

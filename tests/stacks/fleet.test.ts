@@ -273,13 +273,55 @@ describe("StoreMirror", () => {
     const all = await construct(() => {
       deployFleet(parseFleet(input, "the test"), TEST_SECRETS);
     });
-    expect(Object.keys(inputsOf(all, JOB))).toEqual(["mirror-master-job"]);
+    expect(Object.keys(inputsOf(all, JOB))).toEqual(["mirror-master-job", "registry-mirror-job"]);
     expect(
       all
         .filter(({ type }) => type === "fluxbilling:fleet:BackupStore")
         .map(({ name }) => name)
         .toSorted(),
-    ).toEqual(["mirror-master-target", "store-master", "store-us"]);
+    ).toEqual(["mirror-master-target", "registry-mirror-target", "store-master", "store-us"]);
+  });
+});
+
+describe("RegistryMirror", () => {
+  it("reads the registry's volume, and adds to its copy on the standby by a key that opens nothing else", async () => {
+    const all = await fleetResources();
+    const files = inputOf(
+      all,
+      "kubernetes:core/v1:Secret",
+      "registry-mirror-secret",
+      "stringData",
+    ) as object;
+    expect(Object.keys(files).toSorted()).toEqual(["id_ed25519", "target-cert.pub"]);
+    expect(certificateText(at(files, "target-cert\\.pub"))).toEqual({
+      command:
+        "/usr/local/lib/fluxbilling/receive -root /var/lib/fluxbilling/registry -mirror images",
+      from: "10.77.0.10/32",
+    });
+    const pod = inputOf(
+      all,
+      "kubernetes:batch/v1:CronJob",
+      "registry-mirror-job",
+      "spec.jobTemplate.spec.template.spec",
+    );
+    expect(at(pod, "volumes.1")).toEqual({
+      name: "mirrored",
+      persistentVolumeClaim: { claimName: "registry", readOnly: true },
+    });
+    expect(at(pod, "containers.0.volumeMounts.1.readOnly")).toBe(true);
+    expect(
+      inputOf(
+        all,
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "registry-mirror-network",
+        "spec.egress",
+      ),
+    ).toEqual([
+      {
+        to: [{ ipBlock: { cidr: "10.77.0.11/32" } }],
+        ports: [{ protocol: "TCP", port: 22 }],
+      },
+    ]);
   });
 });
 

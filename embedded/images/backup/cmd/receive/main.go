@@ -4,9 +4,10 @@
 //
 // and takes one dump of that tenant in (see package wire) and answers "stored <sha256>"; after a dump it
 // deletes what is kept long enough. With -mirror source or -mirror target it is the forced command of the
-// mirror's key (see store.Serve). An operator runs it with -prune, or with -forget and a deleted tenant's
-// name, whose dumps are deleted a week later. Exit codes: 0 done, 2 refused, 1 the store's own trouble.
-// What it says on standard error is one sentence.
+// mirror's key (see store.Serve), with -mirror images that of the image registry's mirror (see images.Serve).
+// An operator runs it with -prune, or with -forget and a deleted tenant's name, whose dumps are deleted a week
+// later. Exit codes: 0 done, 2 a dump's sender refused, 1 the store's own trouble and whatever goes wrong with
+// images. What it says on standard error is one sentence.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"fluxbilling/embedded/images/backup/internal/images"
 	"fluxbilling/embedded/images/backup/internal/store"
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
@@ -30,7 +32,7 @@ const (
 func main() {
 	root := flag.String("root", "", "folder of the store")
 	tenant := flag.String("tenant", "", "the tenant that the key belongs to")
-	mirror := flag.String("mirror", "", "the side of a mirror that the key may serve: source or target")
+	mirror := flag.String("mirror", "", "the side of a mirror that the key may serve: source, target or images")
 	prune := flag.Bool("prune", false, "delete what is kept long enough")
 	forget := flag.String("forget", "", "a deleted tenant, whose dumps go a week from now")
 	keepDays := flag.Int("keep-days", 0, "how long the tenant's dumps are kept, at least 7")
@@ -59,6 +61,10 @@ func run(request store.Request, side store.Side, prune bool, forget string) erro
 	switch {
 	case side == store.Source || side == store.Target:
 		return store.Serve(request, side, stdin(), os.Stdout)
+	case side == images.Side:
+		// The registry of the host reads what comes in as a member of the folder's group.
+		syscall.Umask(0o027)
+		return images.Serve(images.Request{Root: request.Root, Command: request.Command, MaxBytes: images.MaxBytes, IdleTimeout: request.IdleTimeout}, stdin(), os.Stdout)
 	case prune:
 		return pruned(request)
 	case forget != "":

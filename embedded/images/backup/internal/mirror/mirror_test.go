@@ -3,24 +3,18 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
-	"net"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"fluxbilling/embedded/images/backup/internal/client"
 	"fluxbilling/embedded/images/backup/internal/seal"
+	"fluxbilling/embedded/images/backup/internal/sshtest"
 	"fluxbilling/embedded/images/backup/internal/store"
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
@@ -29,80 +23,21 @@ var now = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 
 // side is a store behind an SSH server in this process.
 type side struct {
-	root    string
-	address string
-	hostKey string
-	now     time.Time
+	sshtest.Server
+	root string
+	now  time.Time
 }
 
 func serve(t *testing.T, kind store.Side) *side {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
-	config.AddHostKey(signer)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := &side{root: t.TempDir(), address: listener.Addr().String(), hostKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))), now: now}
-	// After TempDir, so that it runs before the folder goes: a store that was cut off still clears up in it.
-	var talking sync.WaitGroup
-	t.Cleanup(func() {
-		listener.Close()
-		talking.Wait()
-	})
-	talking.Go(func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			talking.Go(func() { served.talk(connection, config, kind) })
-		}
+	served := &side{root: t.TempDir(), now: now}
+	served.Server = sshtest.Serve(t, func(command string, channel io.ReadWriter) error {
+		return store.Serve(store.Request{
+			Root: served.root, Command: command, MaxBytes: 1 << 20, IdleTimeout: time.Minute,
+			Now: func() time.Time { return served.now },
+		}, kind, channel, channel)
 	})
 	return served
-}
-
-func (s *side) talk(connection net.Conn, config *ssh.ServerConfig, kind store.Side) {
-	_, channels, requests, err := ssh.NewServerConn(connection, config)
-	if err != nil {
-		return
-	}
-	go ssh.DiscardRequests(requests)
-	var commands sync.WaitGroup
-	defer commands.Wait()
-	for offered := range channels {
-		channel, asked, err := offered.Accept()
-		if err != nil {
-			return
-		}
-		commands.Go(func() {
-			for request := range asked {
-				request.Reply(request.Type == "exec", nil)
-				if request.Type != "exec" {
-					continue
-				}
-				err := store.Serve(store.Request{
-					Root: s.root, Command: string(request.Payload[4:]), MaxBytes: 1 << 20, IdleTimeout: time.Minute,
-					Now: func() time.Time { return s.now },
-				}, kind, channel, channel)
-				status := []byte{0, 0, 0, 0}
-				if err != nil {
-					fmt.Fprintf(channel.Stderr(), "Store: %s.\n", err)
-					status[3] = 1
-				}
-				channel.SendRequest("exit-status", false, status)
-				channel.Close()
-			}
-		})
-	}
 }
 
 // hold puts a dump of a tenant into a store and answers its path below the root.
@@ -125,24 +60,8 @@ func (s *side) hold(t *testing.T, tenant, content string) string {
 
 func run(t *testing.T, source, target *side) (Report, error) {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	environment := map[string]string{}
-	for prefix, store := range map[string]*side{"SOURCE_": source, "TARGET_": target} {
-		host, port, _ := net.SplitHostPort(store.address)
-		environment[prefix+"HOST"], environment[prefix+"PORT"] = host, port
-		environment[prefix+"HOST_KEY"], environment[prefix+"KEY_FILE"] = store.hostKey, key
-	}
+	environment := source.Environment(t, "SOURCE_")
+	maps.Copy(environment, target.Environment(t, "TARGET_"))
 	settings, err := ReadSettings(func(name string) (string, bool) { value, ok := environment[name]; return value, ok })
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"fluxbilling/embedded/images/backup/internal/idle"
 	"fluxbilling/embedded/images/backup/internal/wire"
 )
 
@@ -73,10 +74,10 @@ func Receive(request Request, from io.Reader) (string, error) {
 
 	var manifest wire.Manifest
 	unfinished, err := write(folder, file, func(target io.Writer) error {
-		watch := watchIdle(request.IdleTimeout, from)
-		defer watch.stop()
-		manifest, err = wire.Read(from, target, request.MaxBytes, watch.alive)
-		if err != nil && watch.hasExpired() {
+		watch := idle.NewWatch(request.IdleTimeout, from)
+		defer watch.Stop()
+		manifest, err = wire.Read(from, target, request.MaxBytes, watch.Alive)
+		if err != nil && watch.HasExpired() {
 			return wire.Refuse("something must come at least every %s, got nothing", request.IdleTimeout)
 		}
 		return err
