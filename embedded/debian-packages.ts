@@ -23,8 +23,10 @@ export const DEBIAN_PACKAGES: { readonly [name: string]: string } = {
 };
 
 /** Names of the packages that are not installed. */
-export async function missingPackages(): Promise<string[]> {
-  const names = Object.keys(DEBIAN_PACKAGES);
+export async function missingPackages(
+  packages: Readonly<Record<string, string>> = DEBIAN_PACKAGES,
+): Promise<string[]> {
+  const names = Object.keys(packages);
   const format = "${Package} ${db:Status-Status}\n";
   // dpkg-query exits with 1 as soon as one name is unknown, and still tells about the others.
   const listing = await run("dpkg-query", ["-W", `-f=${format}`, ...names]).then(
@@ -54,8 +56,11 @@ export async function missingPackages(): Promise<string[]> {
  *
  * @throws PlatformError with the command to run by hand when it cannot
  */
-export async function installMissingPackages(progress: Progress): Promise<void> {
-  const missing = await missingPackages();
+export async function installMissingPackages(
+  progress: Progress,
+  packages: Readonly<Record<string, string>> = DEBIAN_PACKAGES,
+): Promise<void> {
+  const missing = await missingPackages(packages);
   if (missing.length === 0) {
     progress("all there");
     return;

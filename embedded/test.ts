@@ -3,12 +3,14 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join, relative } from "node:path";
 
 import { bringUp, prepare } from "./bring-up.ts";
+import { installMissingPackages } from "./debian-packages.ts";
 import { deploy } from "./deploy.ts";
 import { writeFleetStack } from "./local-fleet.ts";
 import { asOperator, platformFacts, stopPlatform } from "./machines/platform.ts";
 import { CACHE, ROOT } from "./paths.ts";
 import { PlatformError } from "./platform-error.ts";
 import { Steps } from "./steps.ts";
+import { CHECKOV_PACKAGES, installCheckov } from "./toolchain/checkov.ts";
 import { CHECKERS, TOOLS } from "./toolchain/tools.ts";
 import { keepWarm, letCool } from "./warm/warm-plugins.ts";
 
@@ -63,6 +65,10 @@ export async function test(args: readonly string[]): Promise<number> {
   if (level === "all") {
     const steps = new Steps();
     await prepare(steps, [...TOOLS, ...CHECKERS]);
+    await steps.run("Debian packages for tests", (progress) =>
+      installMissingPackages(progress, CHECKOV_PACKAGES),
+    );
+    await steps.run("checkov", installCheckov);
     runLevel("embedded", here, tally);
     const ranBefore = (await platformFacts()) !== undefined;
     try {

@@ -7,7 +7,13 @@ import { deploy, destroy, runOnStack } from "../../embedded/deploy.ts";
 import { readImages } from "../../embedded/images/build-images.ts";
 import { type LocalStack, writeFleetStack, writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { PlatformFacts } from "../../embedded/machines/platform.ts";
-import { kubeconform, kubeScore, type Manifest, writeObjects } from "../support/checkers.ts";
+import {
+  checkov,
+  kubeconform,
+  kubeScore,
+  type Manifest,
+  writeObjects,
+} from "../support/checkers.ts";
 import { kubectl, platform } from "../support/platform.ts";
 
 /** Findings that are as they should be, and why: `<check>: <object>`, where a star ends it for any more. */
@@ -33,6 +39,7 @@ const ACCEPTED: { readonly [finding: string]: string } = {
 describe("the objects of a fleet and a tenant, judged by others", () => {
   let facts: PlatformFacts;
   let folder: string;
+  let objects: readonly Manifest[];
   let files: readonly string[];
   let tenant: LocalStack;
 
@@ -42,7 +49,7 @@ describe("the objects of a fleet and a tenant, judged by others", () => {
     const fleet = await writeFleetStack(facts, await readImages());
     tenant = await writeTenantStack({ name: "judged", location: "nl-1", plan: "lite" });
     await deploy(tenant, facts);
-    const objects = [...(await objectsOf(fleet, facts)), ...(await objectsOf(tenant, facts))];
+    objects = [...(await objectsOf(fleet, facts)), ...(await objectsOf(tenant, facts))];
     files = await writeObjects(join(folder, "objects"), objects);
   });
 
@@ -67,6 +74,21 @@ describe("the objects of a fleet and a tenant, judged by others", () => {
       (accepted) => !findings.some((finding) => matches(finding, accepted)),
     );
     expect(unused).toEqual([]);
+  });
+
+  it("have no finding of checkov, which has one where a pod is spoilt", async () => {
+    expect(await checkov(files)).toEqual([]);
+
+    const app = objects.find(
+      ({ kind, metadata }) => kind === "Deployment" && metadata.namespace === "tenant-judged",
+    );
+    const text = JSON.stringify(app);
+    const spoilt = text.replace('"readOnlyRootFilesystem":true', '"readOnlyRootFilesystem":false');
+    expect(spoilt).not.toBe(text);
+    const file = await writeObjects(join(folder, "spoilt"), [JSON.parse(spoilt) as Manifest]);
+    expect(await checkov(file)).toEqual([
+      "CKV_K8S_22: Deployment.tenant-judged.app: Use read-only filesystem for containers where possible",
+    ]);
   });
 });
 

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { BIN } from "../../embedded/paths.ts";
+import { CHECKOV } from "../../embedded/toolchain/checkov.ts";
 
 /** A Kubernetes object as it is sent. */
 export interface Manifest {
@@ -25,16 +26,11 @@ interface Definition {
 /** Everything that a program prints, whatever it ends with: a checker that finds something fails. */
 async function printed(program: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(
-      join(BIN, program),
-      [...args],
-      { maxBuffer: 64 * 2 ** 20 },
-      (error, stdout, stderr) => {
-        if (error !== null && stdout === "")
-          reject(new Error(`${program}: ${stderr}`, { cause: error }));
-        else resolve(stdout);
-      },
-    );
+    execFile(program, [...args], { maxBuffer: 64 * 2 ** 20 }, (error, stdout, stderr) => {
+      if (error !== null && stdout === "")
+        reject(new Error(`${program}: ${stderr}`, { cause: error }));
+      else resolve(stdout);
+    });
   });
 }
 
@@ -81,7 +77,7 @@ export async function kubeconform(
     }
   }
   const location = join(schemas, "{{ .ResourceKind }}{{ .KindSuffix }}.json");
-  const output = await printed("kubeconform", [
+  const output = await printed(join(BIN, "kubeconform"), [
     ...["-output", "json", "-verbose", "-schema-location", location],
     ...files,
   ]);
@@ -139,7 +135,12 @@ function shut(definition: Definition): Definition {
 
 /** What kube-score calls critical or a warning: `<check>: <object>: <what it says>`. */
 export async function kubeScore(files: readonly string[]): Promise<readonly string[]> {
-  const output = await printed("kube-score", ["score", "--output-format", "json", ...files]);
+  const output = await printed(join(BIN, "kube-score"), [
+    "score",
+    "--output-format",
+    "json",
+    ...files,
+  ]);
   const objects = JSON.parse(output) as {
     object_name: string;
     checks: {
@@ -160,4 +161,31 @@ export async function kubeScore(files: readonly string[]): Promise<readonly stri
         ),
       ),
   );
+}
+
+/** What checkov does not let pass: `<check>: <object>: <what it asks for>`. */
+export async function checkov(files: readonly string[]): Promise<readonly string[]> {
+  const output = await printed(CHECKOV, [
+    ...["--framework", "kubernetes", "--output", "json", "--compact", "--quiet"],
+    // What it would ask its maker for: severities, and rules of others.
+    "--skip-download",
+    ...files.flatMap((file) => ["--file", file]),
+  ]);
+  const { results, summary } = JSON.parse(output) as {
+    results: {
+      failed_checks: { check_id: string; check_name: string; resource: string }[];
+      parsing_errors: string[];
+    };
+    summary: { passed: number; resource_count: number };
+  };
+  // Of a pod that it finds inside an object it makes one more.
+  if (summary.resource_count < files.length || summary.passed === 0) {
+    throw new Error(`checkov must judge ${files.length} objects, got ${summary.resource_count}`);
+  }
+  return [
+    ...results.parsing_errors.map((file) => `unread: ${file}`),
+    ...results.failed_checks.map(
+      ({ check_id: id, check_name: name, resource }) => `${id}: ${resource}: ${name}`,
+    ),
+  ];
 }

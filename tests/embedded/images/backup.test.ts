@@ -392,7 +392,7 @@ describe("backup", () => {
     const { code, stderr } = await start({ STORE_KEY_FILE: "/nowhere" }).ended;
     expect([code, stderr]).toEqual([
       2,
-      'Backup "": setting "STORE_KEY_FILE": must name a file with content, got "/nowhere"; mount the Secret there.\n',
+      'Backup "acme": setting "STORE_KEY_FILE": must name a file with content, got "/nowhere"; mount the Secret there.\n',
     ]);
   });
 });

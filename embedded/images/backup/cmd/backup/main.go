@@ -7,36 +7,13 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"fluxbilling/embedded/images/backup/internal/client"
 	"fluxbilling/embedded/images/backup/internal/sender"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	settings, err := sender.ReadSettings(os.LookupEnv)
-	if err != nil {
-		end("", err)
-	}
-	manifest, err := sender.Run(ctx, settings)
-	if err != nil {
-		end(settings.Tenant, err)
-	}
-	line, err := json.Marshal(manifest)
-	if err != nil {
-		end(settings.Tenant, err)
-	}
-	fmt.Println(string(line))
-}
-
-func end(tenant string, err error) {
-	fmt.Fprintf(os.Stderr, "Backup %q: %s.\n", tenant, err)
-	os.Exit(client.ExitCode(err))
+	subject := func(settings sender.Settings) string { return fmt.Sprintf("Backup %q", settings.Tenant) }
+	client.Main(subject, sender.ReadSettings, sender.Run)
 }

@@ -5,36 +5,10 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-
 	"fluxbilling/embedded/images/backup/internal/client"
 	"fluxbilling/embedded/images/backup/internal/mirror"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	settings, err := mirror.ReadSettings(os.LookupEnv)
-	if err != nil {
-		end(err)
-	}
-	report, err := mirror.Run(ctx, settings)
-	if err != nil {
-		end(err)
-	}
-	line, err := json.Marshal(report)
-	if err != nil {
-		end(err)
-	}
-	fmt.Println(string(line))
-}
-
-func end(err error) {
-	fmt.Fprintf(os.Stderr, "Mirror: %s.\n", err)
-	os.Exit(client.ExitCode(err))
+	client.Main(func(mirror.Settings) string { return "Mirror" }, mirror.ReadSettings, mirror.Run)
 }
