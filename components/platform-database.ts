@@ -80,7 +80,7 @@ export function addPlatformDatabase(
     {
       ...child,
       dependsOn: [args.server, group, owner, app],
-      // Every tenant's placement and history: only an operation that says so may delete it.
+      // What the platform knows of its tenants: only an operation that says so may delete it.
       protect: args.protectData,
     },
   );
@@ -111,12 +111,7 @@ export function addPlatformDatabase(
     {
       metadata: { name: args.secretName, namespace: CONTROL_PLANE_NAMESPACE, labels: args.labels },
       immutable: true,
-      stringData: {
-        username: appRole,
-        database,
-        password: password.result,
-        "ca.crt": args.databaseCaCertificate,
-      },
+      stringData: { password: password.result, "ca.crt": args.databaseCaCertificate },
     },
     // Deleted by itself: immutable, it must be gone before its password is.
     { ...child, dependsOn: [args.namespace] },

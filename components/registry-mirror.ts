@@ -30,8 +30,8 @@ export interface RegistryMirrorArgs {
  * registry's volume and carries what is new over SSH.
  *
  * Give it the master's providers with `opts.providers`. Holds: what {@link addMirrorJob} holds; the job's
- * key can list and add, and delete nothing; each blob has the digest that it is named by, and no link
- * comes before what it leads to, so that the copy is a whole registry at every moment.
+ * key can list and add, and delete nothing; each blob has the digest that it is named by, no link comes
+ * before its blob and no tag before its image, so that what a tag leads to is whole at every moment.
  */
 export class RegistryMirror extends pulumi.ComponentResource {
   constructor(name: string, args: RegistryMirrorArgs, opts?: pulumi.ComponentResourceOptions) {

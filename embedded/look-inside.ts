@@ -90,7 +90,7 @@ export async function pulumi(args: readonly string[]): Promise<number> {
 
 /** The program's own debug lines are sent only where its environment asks for them (`plugins/nodejs/quick-start.ts`). */
 function debugging(args: readonly string[]): NodeJS.ProcessEnv {
-  return args.some((arg) => arg === "-d" || arg === "--debug")
+  return args.some((arg) => /^(-d|--debug(=true)?)$/.test(arg))
     ? { PULUMI_OPTION_DEBUG: "true" }
     : {};
 }

@@ -28,10 +28,10 @@ interface Tally {
 
 /** The part of vitest's results that is read. */
 interface Results {
-  readonly numTotalTests: number;
   readonly numPassedTests: number;
   readonly testResults: readonly {
     readonly name: string;
+    readonly status: string;
     readonly message?: string;
     readonly assertionResults: readonly {
       readonly status: string;
@@ -120,11 +120,12 @@ function runLevel(project: string, enter: Enter, tally: Tally): void {
     tally.failures.push(`${project}: vitest ended with ${status}`);
 }
 
-/** Each test that did not pass, and each file that has none because it did not load. */
+/** Each test that did not pass, and each file that failed by itself: it did not load, or what is done around its tests. */
 function failuresOf({ testResults }: Results): string[] {
-  return testResults.flatMap(({ name, message = "", assertionResults }) => {
+  return testResults.flatMap(({ name, status: outcome, message = "", assertionResults }) => {
     const file = relative(ROOT, name);
-    if (assertionResults.length === 0) return [`${file}: ${firstLine(message)}`];
+    const isByItself = !assertionResults.some(({ status }) => status === "failed");
+    if (outcome !== "passed" && isByItself) return [`${file}: ${firstLine(message)}`];
     return assertionResults
       .filter(({ status }) => status !== "passed")
       .map(({ status, fullName, failureMessages = [] }) =>

@@ -254,6 +254,13 @@ export function parseFleet(input: unknown, source: string): FleetSettings {
   for (const [locationName, here] of Object.entries(fleet.locations)) {
     storeOf(fleet, locationName, here);
   }
+  const { zone } = fleet.standby;
+  if (!Object.values(fleet.backupStores).some((store) => store.zone === zone)) {
+    throw new Refusal(
+      "SETTING_INVALID",
+      `Setting "fluxbilling:fleet.backupStores": one must lie in the standby's zone ${zone}, got none. Name a store of zone ${zone} in ${source}: by its authority the standby takes in copies.`,
+    );
+  }
   return fleet;
 }
 
@@ -373,7 +380,8 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
   }
   const users = new Map<string, string>([[IMAGES_MIRROR.user, "the image registry's copy"]]);
   for (const [storeName, store] of Object.entries(fleet.backupStores)) {
-    const other = store.zone === fleet.standby.zone ? users.get(store.user) : undefined;
+    const isCopied = store.zone === fleet.standby.zone;
+    const other = isCopied || store.user === IMAGES_MIRROR.user ? users.get(store.user) : undefined;
     if (other !== undefined) {
       fault(
         `backupStores.${storeName}.user`,
@@ -382,7 +390,7 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
         `Give each store of zone ${store.zone} a user of its own in ${source}: the standby holds a copy of each`,
       );
     }
-    if (store.zone === fleet.standby.zone) {
+    if (isCopied) {
       users.set(store.user, storeName);
     }
     const host = Object.entries({

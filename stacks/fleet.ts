@@ -172,8 +172,8 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       mirrors = [mirror];
     }
   }
-  // Whichever store's authority it is: what it certifies for this user adds images, and nothing else.
-  const [store] = stores;
+  // By a store's authority of its own zone, which the settings insist on: what it certifies for this user adds images.
+  const store = stores.find((one) => one.store.zone === fleet.standby.zone);
   if (store !== undefined) {
     new RegistryMirror(
       "registry-mirror",

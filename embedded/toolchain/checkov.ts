@@ -12,7 +12,7 @@ const run = promisify(execFile);
 
 const LOCK_FILE = join(import.meta.dirname, "checkov", "requirements.txt");
 const FOLDER = join(CACHE, "checkov");
-/** Written last: names the lock file, and the place, which a Python environment knows of itself. */
+/** Written last: names the lock file, and the place and the Python, which an environment knows of itself. */
 const MARKER = join(FOLDER, ".installed-for");
 const PYTHON = "/usr/bin/python3";
 
@@ -30,8 +30,9 @@ export const CHECKOV_PACKAGES: { readonly [name: string]: string } = {
  * @throws PlatformError with the command to run by hand when it cannot
  */
 export async function installCheckov(progress: Progress): Promise<void> {
+  const python = (await run(PYTHON, ["--version"])).stdout;
   const wanted = createHash("sha256")
-    .update(FOLDER)
+    .update(`${FOLDER}\n${python}`)
     .update(await readFile(LOCK_FILE))
     .digest("hex");
   if ((await readFile(MARKER, "utf8").catch(() => "")) === wanted) {

@@ -61,7 +61,9 @@ export async function keepWarm(facts: PlatformFacts): Promise<void> {
 
 /** Or else it stands in that of a platform that was stopped under it, where nobody asks any more. */
 function isInOperatorNamespace(pid: number, { operatorNamespace }: PlatformFacts): boolean {
-  return statSync(`/proc/${pid}/ns/net`).ino === statSync(`/run/netns/${operatorNamespace}`).ino;
+  const namespaceOf = (path: string): number | undefined =>
+    statSync(path, { throwIfNoEntry: false })?.ino;
+  return namespaceOf(`/proc/${pid}/ns/net`) === namespaceOf(`/run/netns/${operatorNamespace}`);
 }
 
 /** Waits until the next run finds all that it can; returns at once without a pool. */

@@ -138,7 +138,7 @@ describe("the copy of the image registry", () => {
     );
   });
 
-  it("can be listed and added to by the job's key, and nothing else", async () => {
+  it("takes keys of the authority alone, whose command lists and adds and does nothing else", async () => {
     const { stdout } = await runOn("standby", [
       "cat",
       "/var/lib/fluxbilling/fluximages/.ssh/authorized_keys",
@@ -182,7 +182,6 @@ describe("a promotion", () => {
 
   // Back to where the other tests begin: the copy is thrown away, the master opened, a copy made anew.
   afterAll(async () => {
-    rmSync(folder, { recursive: true });
     await tried("master", [FENCE, "--undo-nobody-was-promoted"]);
     await until("the master to take writes again", 60_000, () =>
       query(master, "drop table if exists promoted", [], DATABASE).then(
@@ -190,7 +189,7 @@ describe("a promotion", () => {
         () => false,
       ),
     );
-    await query(master, "drop table state.pulumi_state", [], STATE_DATABASE);
+    await query(master, "drop table if exists state.pulumi_state", [], STATE_DATABASE);
     await onStandby("rm -f /etc/postgresql/15/main/server.crt /etc/postgresql/15/main/server.key");
     const rejoined = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
     expect([rejoined.exitCode, rejoined.stderr]).toEqual([0, ""]);
@@ -201,6 +200,7 @@ describe("a promotion", () => {
       ),
     );
     expect((await lag()).streaming).toBe(true);
+    rmSync(folder, { recursive: true });
   });
 
   it("shuts the old master, loses nothing, and takes writes over TLS 1.3", async () => {
@@ -331,17 +331,29 @@ async function lagOf(): Promise<Lag> {
   return JSON.parse(stdout) as Lag;
 }
 
-/** Starts a CronJob by hand and waits for its good end. */
+/** Starts a CronJob by hand, with none of its own beside it, and waits for its good end. */
 async function runJob(machine: MachineFacts, namespace: string, cronJob: string): Promise<void> {
   const job = `${cronJob}-by-hand`;
-  await kubectl(machine, "create", "job", job, `--from=cronjob/${cronJob}`, "-n", namespace);
+  const suspend = (isSuspended: boolean): Promise<string> =>
+    kubectl(
+      machine,
+      ...["patch", "cronjob", cronJob, "-n", namespace],
+      ...["-p", JSON.stringify({ spec: { suspend: isSuspended } })],
+    );
+  await suspend(true);
   try {
+    await until("the job's own run to have ended", 60_000, async () => {
+      const active = ["-o", "jsonpath={.status.active}"];
+      return (await kubectl(machine, "get", "cronjob", cronJob, "-n", namespace, ...active)) === "";
+    });
+    await kubectl(machine, "create", "job", job, `--from=cronjob/${cronJob}`, "-n", namespace);
     await kubectl(
       machine,
       ...["wait", `job/${job}`, "-n", namespace, "--for=condition=Complete", "--timeout=60s"],
     );
   } finally {
-    await kubectl(machine, "delete", "job", job, "-n", namespace);
+    await kubectl(machine, "delete", "job", job, "-n", namespace, "--ignore-not-found");
+    await suspend(false);
   }
 }
 

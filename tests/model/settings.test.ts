@@ -206,6 +206,26 @@ describe("parseFleet", () => {
     );
   });
 
+  it("refuses a fleet without a store in the standby's zone", () => {
+    const input = goodFleetInput();
+    const locations = input["locations"] as Record<string, object>;
+    const stores = input["backupStores"] as Record<string, object>;
+    const elsewhere = { zone: "us" };
+    const fleet = {
+      ...input,
+      locations: Object.fromEntries(
+        Object.entries(locations).map(([name, location]) => [name, { ...location, ...elsewhere }]),
+      ),
+      backupStores: { master: { ...stores["master"], ...elsewhere, address: "10.77.0.99" } },
+    };
+    expect(() => parseFleet(fleet, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:fleet.backupStores": one must lie in the standby\'s zone eu, got none. Name a store of zone eu in Pulumi.prod.yaml: by its authority the standby takes in copies.',
+      ),
+    );
+  });
+
   it("refuses a store whose user brings the image registry's copy to the standby", () => {
     expect(() => parseFleet(fleetWith("backupStores/master/user", "fluximages"), SOURCE)).toThrow(
       refusal(
@@ -318,15 +338,12 @@ describe("placeTenant", () => {
       string,
       Record<string, Record<string, unknown>>
     >;
-    for (const part of [
-      input["backupStores"]?.["master"],
-      input["locations"]?.["nl-1"],
-      input["locations"]?.["fi-1"],
-    ]) {
-      Object.assign(part ?? {}, { zone: "apac" });
+    // Master, standby and their store stay in zone eu: the other zone's store is on a machine of its own.
+    const stores = input["backupStores"] ?? {};
+    stores["apac"] = { ...stores["master"], zone: "apac", address: "10.77.0.99" };
+    for (const location of Object.values(input["locations"] ?? {})) {
+      Object.assign(location, { zone: "apac", backupStore: "apac" });
     }
-    // The master stays in zone eu, so a store of another zone is on another machine.
-    Object.assign(input["backupStores"]?.["master"] ?? {}, { address: "10.77.0.99" });
     expect(() =>
       placeTenant(parseFleet(input, SOURCE), goodTenantSettings({ zone: "apac" })),
     ).toThrow(

@@ -62,8 +62,6 @@ func run(request store.Request, side store.Side, prune bool, forget string) erro
 	case side == store.Source || side == store.Target:
 		return store.Serve(request, side, stdin(), os.Stdout)
 	case side == images.Side:
-		// The registry of the host reads what comes in as a member of the folder's group.
-		syscall.Umask(0o027)
 		return images.Serve(images.Request{Root: request.Root, Command: request.Command, MaxBytes: images.MaxBytes, IdleTimeout: request.IdleTimeout}, stdin(), os.Stdout)
 	case prune:
 		return pruned(request)

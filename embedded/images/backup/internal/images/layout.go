@@ -1,5 +1,6 @@
 // Package images copies a folder of the fleet's image registry (CNCF distribution, driver filesystem) to
-// another host, in such an order that the copy is a whole registry at every moment.
+// another host, in such an order that what a tag leads to is whole there at every moment. A manifest that is named by
+// its digest alone may come a run after the index that lists it.
 //
 // The registry keeps content once, as blobs, and names it by links: small files that hold a blob's digest.
 // A push makes the blobs first, then the layers' links, the manifest's, and the tag's last.
