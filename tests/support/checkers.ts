@@ -172,20 +172,15 @@ export async function checkov(files: readonly string[]): Promise<readonly string
     ...files.flatMap((file) => ["--file", file]),
   ]);
   const { results, summary } = JSON.parse(output) as {
-    results: {
-      failed_checks: { check_id: string; check_name: string; resource: string }[];
-      parsing_errors: string[];
-    };
-    summary: { passed: number; resource_count: number };
+    results?: { failed_checks: { check_id: string; check_name: string; resource: string }[] };
+    summary: { passed: number; parsing_errors: number; resource_count: number };
   };
   // Of a pod that it finds inside an object it makes one more.
-  if (summary.resource_count < files.length || summary.passed === 0) {
-    throw new Error(`checkov must judge ${files.length} objects, got ${summary.resource_count}`);
+  const { passed, parsing_errors: unread, resource_count: judged } = summary;
+  if (judged < files.length || passed === 0 || unread > 0) {
+    throw new Error(`checkov must judge ${files.length} objects, got ${judged}, ${unread} unread`);
   }
-  return [
-    ...results.parsing_errors.map((file) => `unread: ${file}`),
-    ...results.failed_checks.map(
-      ({ check_id: id, check_name: name, resource }) => `${id}: ${resource}: ${name}`,
-    ),
-  ];
+  return (results?.failed_checks ?? []).map(
+    ({ check_id: id, check_name: name, resource }) => `${id}: ${resource}: ${name}`,
+  );
 }
