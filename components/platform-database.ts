@@ -1,10 +1,10 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as postgresql from "@pulumi/postgresql";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { appRoleOf, DATABASES_OWNER_ROLE, ownerRoleOf, PUBLIC_ROLE } from "../model/database.ts";
+import { appRoleOf, ownerRoleOf, PUBLIC_ROLE } from "../model/database.ts";
 import { CONTROL_PLANE_NAMESPACE } from "../model/labels.ts";
-import { scramSalt, scramVerifier } from "../model/scram.ts";
+import { NEW_DATABASE, verifierOf } from "./database-parts.ts";
 
 /** What a database of the platform's own needs to know. */
 export interface PlatformDatabaseArgs {
@@ -58,9 +58,7 @@ export function addPlatformDatabase(
       login: true,
       inherit: args.ownsByItself,
       roles: [database, ownerRole],
-      password: pulumi.secret(
-        password.result.apply((text) => scramVerifier(text, scramSalt(appRole))),
-      ),
+      password: verifierOf(password, appRole),
       connectionLimit,
       ...(args.ownsByItself ? { searchPaths: [args.schema] } : {}),
     },
@@ -70,11 +68,7 @@ export function addPlatformDatabase(
     `${name}-database`,
     {
       name: database,
-      owner: DATABASES_OWNER_ROLE,
-      template: "template0",
-      encoding: "UTF8",
-      lcCollate: "C.UTF-8",
-      lcCtype: "C.UTF-8",
+      ...NEW_DATABASE,
       connectionLimit,
     },
     {

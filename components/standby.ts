@@ -3,8 +3,8 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { REPLICA_ROLE } from "../model/database.ts";
-import { scramSalt, scramVerifier } from "../model/scram.ts";
 import type { Zone } from "../model/zone.ts";
+import { verifierOf } from "./database-parts.ts";
 import { hostProgramPath, installHostProgram } from "./host-program.ts";
 import { remoteScript } from "./remote-script.ts";
 
@@ -66,9 +66,7 @@ export class Standby extends pulumi.ComponentResource {
         // One for the copy, one for making it anew, one that asks how far the master is, and one that
         // a lost connection still holds.
         connectionLimit: 4,
-        password: pulumi.secret(
-          password.result.apply((text) => scramVerifier(text, scramSalt(REPLICA_ROLE))),
-        ),
+        password: verifierOf(password, REPLICA_ROLE),
       },
       child,
     );

@@ -2,12 +2,12 @@ import * as k8s from "@pulumi/kubernetes";
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { APP_SCHEMA, DATABASES_OWNER_ROLE, PUBLIC_ROLE, READ_ALL_ROLE } from "../model/database.ts";
+import { APP_SCHEMA, PUBLIC_ROLE, READ_ALL_ROLE } from "../model/database.ts";
 import { BACKUP_CONNECTIONS, PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
-import { scramSalt, scramVerifier } from "../model/scram.ts";
 import { tenantNames } from "../model/tenant-name.ts";
 import type { TenantName } from "../model/tenant-name.ts";
+import { NEW_DATABASE, verifierOf } from "./database-parts.ts";
 
 /** What a tenant's database needs to know. */
 export interface TenantDatabaseArgs {
@@ -65,7 +65,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
         inherit: false,
         // Memberships stand here and not in a GrantRole: any update of the Role revokes others.
         roles: [database, ownerRole],
-        password: verifier(appPassword, appRole),
+        password: verifierOf(appPassword, appRole),
         connectionLimit: plan.databaseConnections,
         statementTimeout: plan.statementTimeoutMs,
         idleInTransactionSessionTimeout: plan.idleTransactionTimeoutMs,
@@ -81,7 +81,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
         roles: [database, READ_ALL_ROLE],
         // pg_dump stops at a table with row security unless its role is above it.
         bypassRowLevelSecurity: true,
-        password: verifier(backupPassword, backupRole),
+        password: verifierOf(backupPassword, backupRole),
         connectionLimit: BACKUP_CONNECTIONS,
       },
       { ...child, dependsOn: [group] },
@@ -91,11 +91,7 @@ export class TenantDatabase extends pulumi.ComponentResource {
       `${name}-database`,
       {
         name: database,
-        owner: DATABASES_OWNER_ROLE,
-        template: "template0",
-        encoding: "UTF8",
-        lcCollate: "C.UTF-8",
-        lcCtype: "C.UTF-8",
+        ...NEW_DATABASE,
         connectionLimit: plan.databaseConnections + BACKUP_CONNECTIONS,
       },
       {
@@ -197,9 +193,4 @@ export class TenantDatabase extends pulumi.ComponentResource {
       { parent: this },
     );
   }
-}
-
-/** What the server is told in place of a password. */
-function verifier(password: random.RandomPassword, role: string): pulumi.Output<string> {
-  return pulumi.secret(password.result.apply((text) => scramVerifier(text, scramSalt(role))));
 }

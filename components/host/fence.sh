@@ -50,6 +50,7 @@ case "${1:-}" in
     # A server that does not answer is not known to be a copy: it is ended, and found down or read-only below.
     [ "$(ask 'SELECT pg_is_in_recovery()' || true)" = t ] || restart
     for attempt in $(seq 100); do
+      # One on its way down or up does not answer, and is asked again; one that stays silent is down.
       answer=$(ask 'SELECT pg_is_in_recovery()' || true)
       [ "$answer" != f ] || fail "PostgreSQL must not take writes, got one that does. Cut the machine's power instead."
       [ "$answer" != t ] || break
