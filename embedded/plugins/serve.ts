@@ -22,6 +22,8 @@ import { InitializationFailure, Unimplemented } from "./provider.ts";
 import { fromStruct, toStruct } from "./values.ts";
 import { endWithEngine } from "./end-with-engine.ts";
 import { turn } from "./turn.ts";
+import { serveUnary, UNIMPLEMENTED, UNKNOWN } from "./unary-server.ts";
+import type { CallFailure, UnaryHandler } from "./unary-server.ts";
 
 /** A state can be large; the engine itself sends up to 400 MB. */
 const MAX_MESSAGE_BYTES = 400 * 1024 * 1024;
@@ -95,11 +97,10 @@ class EngineLog {
 }
 
 /** What a failed call tells the engine: the message alone, plus what exists already when only the wait failed. */
-function serviceError(error: unknown): Partial<grpc.ServiceError> {
+function serviceError(error: unknown): CallFailure {
   const text = error instanceof Error ? error.message : String(error);
-  if (error instanceof Unimplemented) return { code: grpc.status.UNIMPLEMENTED, details: text };
-  if (!(error instanceof InitializationFailure))
-    return { code: grpc.status.UNKNOWN, details: text };
+  if (error instanceof Unimplemented) return { code: UNIMPLEMENTED, details: text };
+  if (!(error instanceof InitializationFailure)) return { code: UNKNOWN, details: text };
 
   const detail = new providerProto.ErrorResourceInitFailed();
   detail.setId(error.id);
@@ -109,12 +110,12 @@ function serviceError(error: unknown): Partial<grpc.ServiceError> {
   const any = new anyProto.Any();
   any.pack(detail.serializeBinary(), "pulumirpc.ErrorResourceInitFailed");
   const status = new statusProto.Status();
-  status.setCode(grpc.status.UNKNOWN);
+  status.setCode(UNKNOWN);
   status.setMessage(text);
   status.addDetails(any);
   const metadata = new grpc.Metadata();
   metadata.add("grpc-status-details-bin", Buffer.from(status.serializeBinary()));
-  return { code: grpc.status.UNKNOWN, details: text, metadata };
+  return { code: UNKNOWN, details: text, metadata };
 }
 
 const AUTONAMING_MODES = ["PROPOSE", "ENFORCE", "DISABLE"] as const;
@@ -220,12 +221,11 @@ export async function serve(provider: ResourceProvider): Promise<void> {
   const log = new EngineLog();
   const cancelled = new AbortController();
 
-  type Handler = grpc.handleUnaryCall<unknown, unknown>;
   /** One call: the request read, the provider asked, its lines delivered, the answer or the error sent. */
   function unary<Request, Response>(
     answer: (request: Request, context: CallContext) => Response | Promise<Response>,
-  ): Handler {
-    return (call, callback) => {
+  ): UnaryHandler {
+    return (call, reply) => {
       const request = call.request as Request;
       const urn = (request as { getUrn?(): string }).getUrn?.() ?? "";
       const ended = new AbortController();
@@ -240,16 +240,16 @@ export async function serve(provider: ResourceProvider): Promise<void> {
         try {
           const response = await answer(request, context);
           await log.flush();
-          callback(null, response);
+          reply(null, response);
         } catch (error) {
           await log.flush();
-          callback(serviceError(error));
+          reply(serviceError(error));
         }
       })();
     };
   }
 
-  const handlers: { [method: string]: Handler } = {
+  const handlers: { [method: string]: UnaryHandler } = {
     getPluginInfo: unary(() => {
       const info = new pluginProto.PluginInfo();
       info.setVersion(provider.version);
@@ -377,15 +377,8 @@ export async function serve(provider: ResourceProvider): Promise<void> {
     }),
   };
 
-  const server = new grpc.Server(CHANNEL_OPTIONS);
   // Methods without a handler are answered with "unimplemented", as the official plugins answer Handshake.
-  server.addService(providerService.ResourceProviderService, handlers);
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => {
-      if (error === null) resolve(bound);
-      else reject(error);
-    });
-  });
+  const server = await serveUnary(providerService.ResourceProviderService, handlers);
 
   // All is loaded and listens: what is left depends on who asks.
   await turn();
@@ -401,7 +394,7 @@ export async function serve(provider: ResourceProvider): Promise<void> {
     void Promise.resolve(provider.close?.())
       .catch((error: unknown) => process.stderr.write(`${serviceError(error).details}\n`))
       .finally(() => {
-        server.forceShutdown();
+        server.stop();
         log.close();
         process.exit(exitCode);
       });
@@ -414,5 +407,5 @@ export async function serve(provider: ResourceProvider): Promise<void> {
   });
   endWithEngine(() => end(0));
 
-  process.stdout.write(`${port}\n`);
+  process.stdout.write(`${server.port}\n`);
 }

@@ -5,13 +5,12 @@
  * well-known string or as an object that carries a signature under one well-known key.
  */
 import structProto from "google-protobuf/google/protobuf/struct_pb.js";
-import type {
-  Struct as StructMessage,
-  Value as ValueMessage,
-} from "google-protobuf/google/protobuf/struct_pb.js";
+import type { Struct as StructMessage } from "google-protobuf/google/protobuf/struct_pb.js";
+import { keepStructsEncoded } from "./encoded-structs.ts";
 import type { Properties, Value } from "./provider.ts";
 
-const { ListValue, NullValue, Struct, Value: StructValue } = structProto;
+const { Struct } = structProto;
+keepStructsEncoded(structProto);
 
 /** The key under which a marked object carries its signature. */
 export const SIGNATURE_KEY = "4dabf18193072939515e22adb298388d";
@@ -140,61 +139,34 @@ export function mapObject(
  * A key whose value is `undefined` is left out, as JSON does; any other value that JSON cannot hold is refused.
  */
 export function toStruct(properties: { readonly [key: string]: Value | undefined }): StructMessage {
-  const struct = new Struct();
-  const fields = struct.getFieldsMap();
-  for (const [key, value] of Object.entries(properties)) {
-    if (key === "__proto__") {
-      // The protobuf library's maps lose it without a word.
-      throw new TypeError('Property "__proto__": it cannot be sent. Choose another key.');
-    }
-    if (value !== undefined) fields.set(key, toMessage(value, key));
-  }
-  return struct;
+  return Struct.fromJavaScript(sendable(properties, ""));
 }
 
-function toMessage(value: Value, path: string): ValueMessage {
-  const message = new StructValue();
-  if (value === null) message.setNullValue(NullValue.NULL_VALUE);
-  else if (typeof value === "string") message.setStringValue(value);
-  else if (typeof value === "boolean") message.setBoolValue(value);
-  else if (typeof value === "number") message.setNumberValue(value);
-  else if (Array.isArray(value)) {
-    const list = new ListValue();
-    list.setValuesList(value.map((element, i) => toMessage(element, `${path}[${i}]`)));
-    message.setListValue(list);
-  } else if (typeof value === "object") {
-    message.setStructValue(toStruct(value));
-  } else {
-    throw new TypeError(
-      `Property "${path}": only JSON values can be sent, got ${typeof value}. Convert it first.`,
-    );
+function sendable(
+  properties: { readonly [key: string]: Value | undefined },
+  path: string,
+): Properties {
+  const entries: [string, Value][] = [];
+  for (const [key, value] of Object.entries(properties)) {
+    if (key === "__proto__") {
+      // The SDK's own reading loses it without a word.
+      throw new TypeError('Property "__proto__": it cannot be sent. Choose another key.');
+    }
+    if (value !== undefined) entries.push([key, sendableValue(value, `${path}${key}`)]);
   }
-  return message;
+  return Object.fromEntries(entries);
+}
+
+function sendableValue(value: Value, path: string): Value {
+  if (Array.isArray(value)) return value.map((part, i) => sendableValue(part, `${path}[${i}]`));
+  if (isObject(value)) return sendable(value, `${path}.`);
+  if (value === null || ["string", "boolean", "number"].includes(typeof value)) return value;
+  throw new TypeError(
+    `Property "${path}": only JSON values can be sent, got ${typeof value}. Convert it first.`,
+  );
 }
 
 /** The property bag that a message carries; an absent message is an empty bag. */
 export function fromStruct(struct: StructMessage | undefined): Properties {
-  const entries: [string, Value][] = [];
-  struct?.getFieldsMap().forEach((value, key) => {
-    entries.push([key, fromMessage(value)]);
-  });
-  return Object.fromEntries(entries);
-}
-
-function fromMessage(message: ValueMessage): Value {
-  switch (message.getKindCase()) {
-    case StructValue.KindCase.STRING_VALUE:
-      return message.getStringValue();
-    case StructValue.KindCase.NUMBER_VALUE:
-      return message.getNumberValue();
-    case StructValue.KindCase.BOOL_VALUE:
-      return message.getBoolValue();
-    case StructValue.KindCase.LIST_VALUE:
-      return (message.getListValue()?.getValuesList() ?? []).map(fromMessage);
-    case StructValue.KindCase.STRUCT_VALUE:
-      return fromStruct(message.getStructValue());
-    case StructValue.KindCase.NULL_VALUE:
-    case StructValue.KindCase.KIND_NOT_SET:
-      return null;
-  }
+  return struct?.toJavaScript() ?? {};
 }

@@ -8,11 +8,13 @@
  * Arguments: the SDK's `run-policy-pack`, its flags and the pack's folder. Where it waits for its turn (`warm/pool.ts`):
  * the folder whose packages are meant, then what to load of them.
  */
-import type * as grpcModule from "@grpc/grpc-js";
+import type { MethodDefinition } from "@grpc/grpc-js";
 import Module, { createRequire } from "node:module";
 import { join, sep } from "node:path";
 import type * as analyzerProtoModule from "@pulumi/pulumi/proto/analyzer_pb.js";
 import { turn, WAITS_VARIABLE } from "../turn.ts";
+import { serveUnary, UNIMPLEMENTED } from "../unary-server.ts";
+import type { UnaryHandler } from "../unary-server.ts";
 import { readEnvironmentAnew } from "./sdk-environment.ts";
 
 type Load = (
@@ -20,7 +22,7 @@ type Load = (
   parent: { filename?: string } | undefined,
   isMain: boolean,
 ) => unknown;
-type Handlers = Record<string, grpcModule.handleUnaryCall<unknown, unknown>>;
+type Handlers = Readonly<Record<string, UnaryHandler>>;
 type StackConfiguration = ReturnType<
   typeof analyzerProtoModule.AnalyzerStackConfigureRequest.deserializeBinary
 >;
@@ -31,7 +33,6 @@ interface PolicyServer {
   serve: (...args: [string, string, string, { policies?: readonly Policy[] }, unknown]) => void;
 }
 
-const OPTIONS = { "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 };
 const POLICY = ["", "@pulumi", "policy", ""].join(sep);
 
 const served = Promise.withResolvers<Handlers>();
@@ -77,9 +78,8 @@ await turn();
 
 const [, , entry = "", ...args] = process.argv;
 const load = createRequire(entry);
-const grpc = load("@grpc/grpc-js") as typeof grpcModule;
 const { AnalyzerService } = load("@pulumi/pulumi/proto/analyzer_grpc_pb.js") as {
-  AnalyzerService: Record<string, grpcModule.MethodDefinition<unknown, unknown>>;
+  AnalyzerService: Record<string, MethodDefinition<unknown, unknown>>;
 };
 const proto = load("@pulumi/pulumi/proto/analyzer_pb.js") as typeof analyzerProtoModule;
 
@@ -102,53 +102,38 @@ function loadPack(stack?: StackConfiguration): void {
   load(entry);
 }
 
-const handlers: grpcModule.UntypedServiceImplementation = {};
+const handlers: Record<string, UnaryHandler> = {};
 for (const method of Object.keys(AnalyzerService)) {
-  handlers[method] = (
-    call: grpcModule.ServerUnaryCall<unknown, unknown>,
-    callback: grpcModule.sendUnaryData<unknown>,
-  ): void => {
+  handlers[method] = (call, answer) => {
     loadPack();
     void served.promise.then((own) => {
-      const answer = own[method];
-      if (answer !== undefined) answer(call, callback);
-      else callback({ code: grpc.status.UNIMPLEMENTED, details: `${method} is not served` });
+      const handler = own[method];
+      if (handler !== undefined) handler(call, answer);
+      else answer({ code: UNIMPLEMENTED, details: `${method} is not served` });
     });
   };
 }
-handlers["handshake"] = (_call: unknown, callback: grpcModule.sendUnaryData<unknown>): void => {
-  callback(null, new proto.AnalyzerHandshakeResponse());
-};
-handlers["configureStack"] = (
-  call: grpcModule.ServerUnaryCall<StackConfiguration, unknown>,
-  callback: grpcModule.sendUnaryData<unknown>,
-): void => {
-  callback(null, new proto.AnalyzerStackConfigureResponse());
-  loadPack(call.request);
+handlers["handshake"] = (_call, answer) => answer(null, new proto.AnalyzerHandshakeResponse());
+handlers["configureStack"] = (call, answer) => {
+  answer(null, new proto.AnalyzerStackConfigureResponse());
+  loadPack(call.request as StackConfiguration);
   // A pack built on an SDK older than this call judges without it.
   void served.promise.then((own) => own["configureStack"]?.(call, () => undefined));
 };
 // The engine asks for every resource, and the SDK reads all of it before it looks whether any policy wants it.
-const remediate = AnalyzerService["remediate"] as grpcModule.MethodDefinition<unknown, unknown>;
+const remediate = AnalyzerService["remediate"] as MethodDefinition<unknown, unknown>;
 const unread = { ...remediate, requestDeserialize: (bytes: Buffer) => bytes };
-handlers["remediate"] = (
-  call: grpcModule.ServerUnaryCall<unknown, unknown>,
-  callback: grpcModule.sendUnaryData<unknown>,
-): void => {
+handlers["remediate"] = (call, answer) => {
   loadPack();
   void served.promise.then((own) => {
     if (policies.every((policy) => policy.remediateResource === undefined)) {
-      callback(null, new proto.RemediateResponse());
+      answer({ code: UNIMPLEMENTED, details: "No policy of this pack changes a resource." });
       return;
     }
     call.request = remediate.requestDeserialize(call.request as Buffer);
-    own["remediate"]?.(call, callback);
+    own["remediate"]?.(call, answer);
   });
 };
 
-const server = new grpc.Server(OPTIONS);
-server.addService({ ...AnalyzerService, remediate: unread }, handlers);
-server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, port) => {
-  if (error !== null) throw error;
-  process.stdout.write(`${port}\n`);
-});
+const { port } = await serveUnary({ ...AnalyzerService, remediate: unread }, handlers);
+process.stdout.write(`${port}\n`);

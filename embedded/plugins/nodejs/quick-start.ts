@@ -21,6 +21,7 @@
  */
 import Module from "node:module";
 import { sep } from "node:path";
+import { keepStructsEncoded } from "../encoded-structs.ts";
 
 type Load = (
   request: string,
@@ -61,6 +62,11 @@ loader._load = function (request, parent, isMain) {
     return whenUsed(whole);
   }
   if (request === "source-map-support/register") return {};
+  if (request.endsWith("google/protobuf/struct_pb.js")) {
+    const structs = whole() as Parameters<typeof keepStructsEncoded>[0];
+    keepStructsEncoded(structs);
+    return structs;
+  }
   if (request === "./deserialize" && from.endsWith(POLICY_SERVER)) return onceForEach(whole());
   if (request === "./automation" && from.endsWith(INDEX)) return whenUsed(whole);
   if (request.endsWith("/closure/v8Hooks") && RUNS.some((run) => from.endsWith(run))) {

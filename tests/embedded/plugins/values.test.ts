@@ -197,7 +197,7 @@ describe("toStruct and fromStruct", () => {
     const properties = { a: { b: [1, (() => 1) as unknown as Value] } };
     expect(() => toStruct(properties)).toThrow(
       new TypeError(
-        'Property "b[1]": only JSON values can be sent, got function. Convert it first.',
+        'Property "a.b[1]": only JSON values can be sent, got function. Convert it first.',
       ),
     );
   });
