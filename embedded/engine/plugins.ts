@@ -404,8 +404,8 @@ async function bundle(
       metafile: true,
       logLevel: "silent",
       legalComments: "none",
-      // Native helpers that their packages do without when they are not there.
-      external: ["cpu-features", "pg-native", "*.node"],
+      // Native helpers that their packages do without when they are not there, and a package that is one itself.
+      external: ["cpu-features", "pg-native", "*.node", "@node-rs/bcrypt"],
       // What CommonJS packages expect and a module has not.
       banner: {
         js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',

@@ -136,13 +136,10 @@ const randomPassword: BridgedResource = {
   create: async (planned) => {
     const result = randomText(planned);
     // Only a new password needs it, and it would delay every start.
-    const { hash } = await import("bcryptjs");
-    const hashed = await hash(
-      Buffer.from(result).subarray(0, BCRYPT_MAX_BYTES).toString(),
-      BCRYPT_ROUNDS,
-    );
+    const { hash } = await import("@node-rs/bcrypt");
+    const hashed = await hash(Buffer.from(result).subarray(0, BCRYPT_MAX_BYTES), BCRYPT_ROUNDS);
     // The prefix that Go writes; both name the same algorithm.
-    const bcryptHash = hashed.replace(/^\$2b\$/, "$2a$");
+    const bcryptHash = hashed.replace(/^\$2y\$/, "$2a$");
     return { id: "none", state: { ...planned, bcryptHash, result } };
   },
 };

@@ -1,4 +1,4 @@
-import { compare as matchesHash } from "bcryptjs";
+import { verify as matchesHash } from "@node-rs/bcrypt";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Properties } from "../../../embedded/plugins/provider.ts";
