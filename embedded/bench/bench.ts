@@ -214,12 +214,12 @@ async function manyAtOnce(
   const plain = await Promise.all(
     stacks.map((stack, index) => plainTenant(stack, facts, `bare-${index}`)),
   );
-  for (const stack of stacks) await destroy(stack, facts);
+  await Promise.all(stacks.map((stack) => destroy(stack, facts)));
   try {
     const kubectl = await timed(() => Promise.all(plain.map((tenant) => tenant.byKubectl())));
     return { pulumi, kubectl, tenantMib };
   } finally {
-    for (const tenant of plain) await tenant.remove();
+    await Promise.all(plain.map((tenant) => tenant.remove()));
   }
 }
 

@@ -74,7 +74,7 @@ export async function plainTenant(
     namespace,
     "--timeout=60s",
   ];
-  return {
+  const made: PlainTenant = {
     byKubectl: async () => {
       await psql(machine, facts, sql.create);
       await kubectl(machine, facts, ["apply", "--filename", manifest]);
@@ -96,6 +96,9 @@ export async function plainTenant(
       await psql(machine, facts, sql.drop);
     },
   };
+  // A bench that was cut off has left it there.
+  await made.remove();
+  return made;
 }
 
 /** Secrets as the values that they hold. */
