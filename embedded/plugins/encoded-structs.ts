@@ -3,7 +3,7 @@
  *
  * Every property of every resource travels as a `Struct`. `google-protobuf` makes three objects and a map entry of
  * each value on the way in and again on the way out, which is half of what a call costs here: a policy pack is asked
- * three times about each resource, a provider four times.
+ * twice about each resource and once about all, a provider up to four times.
  */
 import type structProto from "google-protobuf/google/protobuf/struct_pb.js";
 import type { Struct as StructMessage } from "google-protobuf/google/protobuf/struct_pb.js";
@@ -60,6 +60,7 @@ class Source {
       this.#expect(ELEMENT);
       entries.push(this.#entry(this.#end(end)));
     }
+    this.#ends(end);
     entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
     return Object.fromEntries(entries);
   }
@@ -73,6 +74,9 @@ class Source {
       else if (read === ENTRY_VALUE) value = this.#value(this.#end(end));
       else throw unexpected(read);
     }
+    this.#ends(end);
+    // Readers build objects by assignment, in which it would become what the object inherits.
+    if (key === "__proto__") throw new Error('A Struct must not hold the key "__proto__".');
     return [key, said(value)];
   }
 
@@ -105,6 +109,7 @@ class Source {
           throw unexpected(read);
       }
     }
+    this.#ends(end);
     return said(value);
   }
 
@@ -114,6 +119,7 @@ class Source {
       this.#expect(ELEMENT);
       list.push(this.#value(this.#end(end)));
     }
+    this.#ends(end);
     return list;
   }
 
@@ -128,9 +134,14 @@ class Source {
   #end(limit: number): number {
     const length = this.#varint();
     const end = this.#at + length;
-    if (end > limit)
+    if (!(end <= limit))
       throw new Error(`A Struct's part of ${length} bytes is longer than what holds it.`);
     return end;
+  }
+
+  /** A value that reaches into what follows its part. */
+  #ends(end: number): void {
+    if (this.#at !== end) throw new Error("A Struct's value is longer than its part.");
   }
 
   #expect(expected: number): void {
@@ -269,8 +280,8 @@ const changed = new WeakSet<object>();
  * made of a plain object has them at once. `toJavaScript`, `fromJavaScript` and the sending go by them; for all else
  * (its map of fields) it becomes what it always was.
  *
- * A copy by `clone` is the one thing that a `Struct` which is still bytes cannot give: it would be empty. Neither the
- * SDK nor a plugin here copies one.
+ * What goes by the message's inner array (`clone`, `equals`, `toArray`) finds a `Struct` empty while it is bytes. Neither
+ * the SDK nor a plugin here asks for these.
  */
 export function keepStructsEncoded({ Struct, Value }: StructModule): void {
   if (changed.has(Struct)) return;
@@ -288,9 +299,10 @@ export function keepStructsEncoded({ Struct, Value }: StructModule): void {
     encoded.set(message, reader.getBuffer().subarray(start, reader.getCursor()));
     return message;
   };
-  Struct.fromJavaScript = (object: Properties): StructMessage => {
+  Struct.fromJavaScript = (object: Properties | null | undefined): StructMessage => {
     const message = new Struct();
-    encoded.set(message, encodeStruct(object));
+    // The library makes an empty one of nothing, and the SDK gives it that.
+    encoded.set(message, encodeStruct(object ?? {}));
     return message;
   };
   Struct.serializeBinaryToWriter = (message: StructMessage, writer: Writer): void => {
@@ -306,8 +318,9 @@ export function keepStructsEncoded({ Struct, Value }: StructModule): void {
     const bytes = encoded.get(this);
     const fields = getFieldsMap.call(this);
     if (bytes === undefined) return fields;
+    const entries = Object.entries(decodeStruct(bytes));
     encoded.delete(this);
-    for (const [key, value] of Object.entries(decodeStruct(bytes))) {
+    for (const [key, value] of entries) {
       fields.set(key, Value.fromJavaScript(value));
     }
     return fields;

@@ -44,7 +44,7 @@ const HTTP2_OK = { ":status": 200, "content-type": "application/grpc+proto" } as
  * Serves these methods on a free port of the loopback.
  *
  * @param handlers by the method's name; one that is missing is answered with `UNIMPLEMENTED`
- * @returns the port, and how to stop at once
+ * @returns the port, and how to stop listening
  */
 export async function serveUnary(
   methods: Methods,
@@ -64,8 +64,11 @@ export async function serveUnary(
   });
   server.on("session", (session) => session.setLocalWindowSize(WINDOW_BYTES));
   server.on("stream", (stream, headers) => {
+    // A caller that goes away ends the stream with an error; whoever listens learns of it as "cancelled".
+    stream.on("error", () => undefined);
     const called = served.get(headers[":path"] ?? "");
     if (called?.handler === undefined) {
+      stream.resume();
       fail(stream, { code: UNIMPLEMENTED, details: `${headers[":path"] ?? ""} is not served.` });
       return;
     }
@@ -89,32 +92,39 @@ function serveCall(
   handler: UnaryHandler,
 ): void {
   const parts: Buffer[] = [];
-  // A caller that goes away ends the stream with an error; whoever listens learns of it as "cancelled".
-  stream.on("error", () => undefined);
   stream.on("data", (part: Buffer) => parts.push(part));
   stream.on("end", () => {
-    let request: unknown;
-    try {
-      request = method.requestDeserialize(messageOf(Buffer.concat(parts)));
-    } catch (error) {
-      fail(stream, { message: error instanceof Error ? error.message : String(error) });
-      return;
-    }
     let isAnswered = false;
-    const call: UnaryCall = {
-      request,
-      on: (_event, listener) =>
-        stream.once("close", () => {
-          if (!isAnswered) listener();
-        }),
-    };
-    handler(call, (failure, response) => {
+    // Never throws: whoever answers has nobody to tell, and the caller would wait for ever.
+    const answer: Answer = (failure, response) => {
+      if (isAnswered || stream.closed || stream.destroyed) return;
       isAnswered = true;
-      if (stream.destroyed) return;
-      if (failure) fail(stream, failure);
-      else succeed(stream, method.responseSerialize(response));
-    });
+      if (failure) {
+        fail(stream, failure);
+        return;
+      }
+      try {
+        succeed(stream, method.responseSerialize(response));
+      } catch (error) {
+        fail(stream, failureOf(error));
+      }
+    };
+    const on: UnaryCall["on"] = (_event, listener) => {
+      stream.once("close", () => {
+        if (!isAnswered) listener();
+      });
+    };
+    try {
+      handler({ request: method.requestDeserialize(messageOf(Buffer.concat(parts))), on }, answer);
+    } catch (error) {
+      answer(failureOf(error));
+    }
   });
+}
+
+/** What an error tells the caller: its message, never its stack. */
+export function failureOf(error: unknown): CallFailure {
+  return { message: error instanceof Error ? error.message : String(error) };
 }
 
 function messageOf(bytes: Buffer): Buffer {

@@ -13,8 +13,8 @@ import Module, { createRequire } from "node:module";
 import { join, sep } from "node:path";
 import type * as analyzerProtoModule from "@pulumi/pulumi/proto/analyzer_pb.js";
 import { turn, WAITS_VARIABLE } from "../turn.ts";
-import { serveUnary, UNIMPLEMENTED } from "../unary-server.ts";
-import type { UnaryHandler } from "../unary-server.ts";
+import { failureOf, serveUnary, UNIMPLEMENTED } from "../unary-server.ts";
+import type { Answer, UnaryCall, UnaryHandler } from "../unary-server.ts";
 import { readEnvironmentAnew } from "./sdk-environment.ts";
 
 type Load = (
@@ -22,7 +22,10 @@ type Load = (
   parent: { filename?: string } | undefined,
   isMain: boolean,
 ) => unknown;
-type Handlers = Readonly<Record<string, UnaryHandler>>;
+/** As the SDK writes them: some go on after they have returned. */
+type Handlers = Readonly<
+  Record<string, (...call: Parameters<UnaryHandler>) => void | Promise<void>>
+>;
 type StackConfiguration = ReturnType<
   typeof analyzerProtoModule.AnalyzerStackConfigureRequest.deserializeBinary
 >;
@@ -99,39 +102,57 @@ function loadPack(stack?: StackConfiguration): void {
   }
   readEnvironmentAnew(load);
   process.argv = [process.execPath, entry, ...args];
-  load(entry);
+  try {
+    load(entry);
+  } catch (error) {
+    // Or else each later call would wait for a pack that never comes.
+    served.reject(error);
+    throw error;
+  }
+}
+
+/**
+ * Lets the pack's own SDK answer, once it is there and where it has something to say. Whatever goes wrong is the answer:
+ * the SDK keeps the process alive, and a call without an answer would hold the engine for ever.
+ */
+function handOver(
+  method: string,
+  call: UnaryCall,
+  answer: Answer,
+  concerns: () => boolean = () => true,
+): void {
+  served.promise
+    .then((own) => {
+      const handler = concerns() ? own[method] : undefined;
+      if (handler !== undefined) return handler(call, answer);
+      answer({ code: UNIMPLEMENTED, details: `This pack has nothing to say to ${method}.` });
+    })
+    .catch((error: unknown) => answer(failureOf(error)));
 }
 
 const handlers: Record<string, UnaryHandler> = {};
 for (const method of Object.keys(AnalyzerService)) {
   handlers[method] = (call, answer) => {
     loadPack();
-    void served.promise.then((own) => {
-      const handler = own[method];
-      if (handler !== undefined) handler(call, answer);
-      else answer({ code: UNIMPLEMENTED, details: `${method} is not served` });
-    });
+    handOver(method, call, answer);
   };
 }
 handlers["handshake"] = (_call, answer) => answer(null, new proto.AnalyzerHandshakeResponse());
 handlers["configureStack"] = (call, answer) => {
-  answer(null, new proto.AnalyzerStackConfigureResponse());
   loadPack(call.request as StackConfiguration);
+  answer(null, new proto.AnalyzerStackConfigureResponse());
   // A pack built on an SDK older than this call judges without it.
-  void served.promise.then((own) => own["configureStack"]?.(call, () => undefined));
+  handOver("configureStack", call, () => undefined);
 };
 // The engine asks for every resource, and the SDK reads all of it before it looks whether any policy wants it.
 const remediate = AnalyzerService["remediate"] as MethodDefinition<unknown, unknown>;
 const unread = { ...remediate, requestDeserialize: (bytes: Buffer) => bytes };
 handlers["remediate"] = (call, answer) => {
   loadPack();
-  void served.promise.then((own) => {
-    if (policies.every((policy) => policy.remediateResource === undefined)) {
-      answer({ code: UNIMPLEMENTED, details: "No policy of this pack changes a resource." });
-      return;
-    }
+  handOver("remediate", call, answer, () => {
+    if (policies.every((policy) => policy.remediateResource === undefined)) return false;
     call.request = remediate.requestDeserialize(call.request as Buffer);
-    own["remediate"]?.(call, answer);
+    return true;
   });
 };
 

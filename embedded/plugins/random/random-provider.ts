@@ -139,7 +139,7 @@ const randomPassword: BridgedResource = {
     const { hash } = await import("@node-rs/bcrypt");
     const hashed = await hash(Buffer.from(result).subarray(0, BCRYPT_MAX_BYTES), BCRYPT_ROUNDS);
     // The prefix that Go writes; both name the same algorithm.
-    const bcryptHash = hashed.replace(/^\$2y\$/, "$2a$");
+    const bcryptHash = hashed.replace(/^\$2[by]\$/, "$2a$");
     return { id: "none", state: { ...planned, bcryptHash, result } };
   },
 };

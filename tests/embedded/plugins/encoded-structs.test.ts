@@ -1,4 +1,5 @@
 import * as fc from "fast-check";
+import jspb from "google-protobuf";
 import structProto from "google-protobuf/google/protobuf/struct_pb.js";
 import { describe, expect, it } from "vitest";
 import {
@@ -38,9 +39,13 @@ describe("encodeStruct and decodeStruct", () => {
     expect(decodeStruct(encodeStruct(large))).toEqual(large);
   });
 
-  it("keep a key that an object has by itself", () => {
-    const own = JSON.parse('{"__proto__": {"x": 1}, "constructor": 2}') as Properties;
-    expect(JSON.stringify(decodeStruct(encodeStruct(own)))).toBe(JSON.stringify(own));
+  it("keep a key that is named like what objects inherit, and refuse the one that would be inherited", () => {
+    const own = JSON.parse('{"constructor": 2, "toString": 3}') as Properties;
+    expect(decodeStruct(encodeStruct(own))).toEqual(own);
+    const lost = JSON.parse('{"a": {"__proto__": {"x": 1}}}') as Properties;
+    expect(() => decodeStruct(encodeStruct(lost))).toThrow(
+      new Error('A Struct must not hold the key "__proto__".'),
+    );
   });
 
   it.each<[string, unknown]>([
@@ -61,6 +66,11 @@ describe("encodeStruct and decodeStruct", () => {
     ],
     ["cut off after a tag", Buffer.of(0x0a), "A Struct ends in the middle of a value."],
     ["of another message", Buffer.of(0x12, 0), "A Struct has no field 2 of wire type 2 there."],
+    [
+      "of a number that reaches into its neighbour",
+      Buffer.of(0x0a, 8, 0x0a, 1, 0x61, 0x12, 3, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+      "A Struct's value is longer than its part.",
+    ],
     [
       "of a value without a kind",
       Buffer.of(0x0a, 5, 0x0a, 1, 0x61, 0x12, 0),
@@ -95,6 +105,23 @@ describe("keepStructsEncoded", () => {
       { ...whole, e: "added" },
     );
     expect(sent({})?.toObject()).toEqual({ fieldsMap: [] });
+  });
+
+  it("makes an empty one of nothing, as the library does", () => {
+    const nothing = undefined as unknown as Properties;
+    expect(Struct.fromJavaScript(nothing).toJavaScript()).toEqual({});
+  });
+
+  it("refuses bytes that are not a Struct's each time that somebody looks", () => {
+    const message = new Struct();
+    Struct.deserializeBinaryFromReader(message, new jspb.BinaryReader(Buffer.of(0x12, 0)));
+    for (const look of [
+      () => message.getFieldsMap(),
+      () => message.getFieldsMap(),
+      () => message.toJavaScript(),
+    ]) {
+      expect(look).toThrow("A Struct has no field 2 of wire type 2 there.");
+    }
   });
 
   it("reads what follows a Struct in its message", () => {

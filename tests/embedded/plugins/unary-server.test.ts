@@ -13,11 +13,14 @@ const method = (name: string): grpc.MethodDefinition<unknown, unknown> => ({
     if (bytes.includes("unreadable")) throw new Error("This message cannot be read.");
     return bytes.toString();
   },
-  responseSerialize: (text) => Buffer.from(text as string),
+  responseSerialize: (text) => {
+    if (text === "unsayable") throw new Error("This answer cannot be sent.");
+    return Buffer.from(text as string);
+  },
   responseDeserialize: (bytes) => bytes.toString(),
 });
 const METHODS = Object.fromEntries(
-  ["echo", "fail", "hang", "missing"].map((name) => [name, method(name)]),
+  ["echo", "fail", "hang", "throws", "twice", "missing"].map((name) => [name, method(name)]),
 );
 
 let failure: Parameters<Parameters<UnaryHandler>[1]>[0] = {};
@@ -25,7 +28,18 @@ const gone = Promise.withResolvers<string>();
 const handlers: Readonly<Record<string, UnaryHandler>> = {
   echo: ({ request }, answer) => answer(null, request),
   fail: (_, answer) => answer(failure),
-  hang: (call) => call.on("cancelled", () => gone.resolve(String(call.request))),
+  hang: (call, answer) =>
+    call.on("cancelled", () => {
+      answer(null, "too late");
+      gone.resolve(String(call.request));
+    }),
+  throws: () => {
+    throw new Error("thrown");
+  },
+  twice: (_, answer) => {
+    answer(null, "first");
+    answer({ details: "second" });
+  },
 };
 
 let served: Awaited<ReturnType<typeof serveUnary>>;
@@ -71,6 +85,10 @@ describe("a call", () => {
     expect(await Promise.all(texts.map((text) => call("echo", text)))).toEqual(texts);
   });
 
+  it("is answered once", async () => {
+    expect(await call("twice", "")).toBe("first");
+  });
+
   it("tells its handler when the caller no longer waits", async () => {
     await expect(call("hang", "waited", { deadline: Date.now() + 200 })).rejects.toMatchObject({
       code: grpc.status.DEADLINE_EXCEEDED,
@@ -109,6 +127,17 @@ describe("a call that fails", () => {
       code: UNIMPLEMENTED,
       details: `/test.Service/${name} is not served.`,
     });
+  });
+
+  it("says why an answer cannot be sent", async () => {
+    await expect(call("echo", "unsayable")).rejects.toMatchObject({
+      code: UNKNOWN,
+      details: "This answer cannot be sent.",
+    });
+  });
+
+  it("says what its handler throws", async () => {
+    await expect(call("throws", "")).rejects.toMatchObject({ code: UNKNOWN, details: "thrown" });
   });
 
   it("says what its reader said of the message", async () => {
