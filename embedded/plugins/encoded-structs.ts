@@ -278,10 +278,10 @@ const changed = new WeakSet<object>();
 /**
  * Changes `google-protobuf`'s own class, once: a `Struct` that is read from a message keeps its bytes, and one that is
  * made of a plain object has them at once. `toJavaScript`, `fromJavaScript` and the sending go by them; for all else
- * (its map of fields) it becomes what it always was.
+ * (its map of fields, a copy) it becomes what it always was.
  *
- * What goes by the message's inner array (`clone`, `equals`, `toArray`) finds a `Struct` empty while it is bytes. Neither
- * the SDK nor a plugin here asks for these.
+ * What goes by the message's inner array (`equals`, `toArray`) finds a `Struct` empty while it is bytes. Neither the SDK
+ * nor a plugin here asks for these.
  */
 export function keepStructsEncoded({ Struct, Value }: StructModule): void {
   if (changed.has(Struct)) return;
@@ -320,9 +320,19 @@ export function keepStructsEncoded({ Struct, Value }: StructModule): void {
     if (bytes === undefined) return fields;
     const entries = Object.entries(decodeStruct(bytes));
     encoded.delete(this);
-    for (const [key, value] of entries) {
-      fields.set(key, Value.fromJavaScript(value));
-    }
+    for (const [key, value] of entries) fields.set(key, Value.fromJavaScript(value));
     return fields;
   };
+  // A copy is made of the message's inner array, in which there is nothing yet: looking into all of it fills that in.
+  const Message = Object.getPrototypeOf(Struct.prototype) as Record<
+    "clone" | "cloneMessage",
+    () => unknown
+  >;
+  for (const name of ["clone", "cloneMessage"] as const) {
+    const copy = Message[name];
+    Message[name] = function (this: { toObject(): unknown }) {
+      this.toObject();
+      return copy.call(this);
+    };
+  }
 }

@@ -107,6 +107,17 @@ describe("keepStructsEncoded", () => {
     expect(sent({})?.toObject()).toEqual({ fieldsMap: [] });
   });
 
+  it("copies a message that holds one, at any depth", () => {
+    const inner = new Value();
+    inner.setStructValue(sent(whole));
+    const list = new structProto.ListValue();
+    list.setValuesList([inner]);
+    const copy = list.cloneMessage();
+    list.clearValuesList();
+    expect(copy.toJavaScript()).toEqual([whole]);
+    expect(sent(whole)?.clone().toJavaScript()).toEqual(whole);
+  });
+
   it("makes an empty one of nothing, as the library does", () => {
     const nothing = undefined as unknown as Properties;
     expect(Struct.fromJavaScript(nothing).toJavaScript()).toEqual({});
