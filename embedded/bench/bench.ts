@@ -62,9 +62,8 @@ async function benchPack(runs: number): Promise<number> {
   const fleetUnjudged: number[] = [];
   await steps.run(`${runs} previews each`, async () => {
     for (let run = 0; run < runs; run += 1) {
-      const isJudgedFirst = run % 2 === 0;
-      await previewBoth(stack, facts, isJudgedFirst, judged, unjudged);
-      await previewBoth(fleet, facts, isJudgedFirst, fleetJudged, fleetUnjudged);
+      await previewBoth(stack, facts, judged, unjudged);
+      await previewBoth(fleet, facts, fleetJudged, fleetUnjudged);
     }
   });
   const difference = (one: readonly number[], other: readonly number[]): number[] =>
@@ -92,10 +91,10 @@ async function resourcesOf({ name }: LocalStack): Promise<number> {
 async function previewBoth(
   stack: LocalStack,
   facts: PlatformFacts,
-  isJudgedFirst: boolean,
   judged: number[],
   unjudged: number[],
 ): Promise<void> {
+  const isJudgedFirst = judged.length % 2 === 0;
   for (const isJudged of [isJudgedFirst, !isJudgedFirst]) {
     await untilWarm();
     if (isJudged) judged.push(await timed(() => preview(stack, facts)));
@@ -139,7 +138,7 @@ async function benchAll(runs: number): Promise<number> {
       pages.push(up + (await timed(() => Promise.resolve(waitForPage(tenant.name, facts)))));
       progress("preview without change");
       for (let turn = 0; turn < PREVIEWS; turn += 1) {
-        await previewBoth(stack, facts, turn % 2 === 0, sames, unjudged);
+        await previewBoth(stack, facts, sames, unjudged);
       }
       await untilWarm();
       repeats.push(await timed(() => deploy(stack, facts)));

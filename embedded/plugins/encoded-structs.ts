@@ -134,8 +134,10 @@ class Source {
   #end(limit: number): number {
     const length = this.#varint();
     const end = this.#at + length;
-    if (!(end <= limit))
+    // Asked so that a length without end, which is no number any more, is refused too.
+    if (!(end <= limit)) {
       throw new Error(`A Struct's part of ${length} bytes is longer than what holds it.`);
+    }
     return end;
   }
 

@@ -22,7 +22,7 @@ import { InitializationFailure, Unimplemented } from "./provider.ts";
 import { fromStruct, toStruct } from "./values.ts";
 import { endWithEngine } from "./end-with-engine.ts";
 import { turn } from "./turn.ts";
-import { serveUnary, UNIMPLEMENTED, UNKNOWN } from "./unary-server.ts";
+import { failureOf, serveUnary, UNIMPLEMENTED, UNKNOWN } from "./unary-server.ts";
 import type { CallFailure, UnaryHandler } from "./unary-server.ts";
 
 /** A state can be large; the engine itself sends up to 400 MB. */
@@ -98,9 +98,9 @@ class EngineLog {
 
 /** What a failed call tells the engine: the message alone, plus what exists already when only the wait failed. */
 function serviceError(error: unknown): CallFailure {
-  const text = error instanceof Error ? error.message : String(error);
-  if (error instanceof Unimplemented) return { code: UNIMPLEMENTED, details: text };
-  if (!(error instanceof InitializationFailure)) return { code: UNKNOWN, details: text };
+  const failure = failureOf(error);
+  if (error instanceof Unimplemented) return { ...failure, code: UNIMPLEMENTED };
+  if (!(error instanceof InitializationFailure)) return failure;
 
   const detail = new providerProto.ErrorResourceInitFailed();
   detail.setId(error.id);
@@ -111,11 +111,11 @@ function serviceError(error: unknown): CallFailure {
   any.pack(detail.serializeBinary(), "pulumirpc.ErrorResourceInitFailed");
   const status = new statusProto.Status();
   status.setCode(UNKNOWN);
-  status.setMessage(text);
+  status.setMessage(error.message);
   status.addDetails(any);
   const metadata = new grpc.Metadata();
   metadata.add("grpc-status-details-bin", Buffer.from(status.serializeBinary()));
-  return { code: UNKNOWN, details: text, metadata };
+  return { ...failure, metadata };
 }
 
 const AUTONAMING_MODES = ["PROPOSE", "ENFORCE", "DISABLE"] as const;

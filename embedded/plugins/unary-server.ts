@@ -124,7 +124,7 @@ function serveCall(
 
 /** What an error tells the caller: its message, never its stack. */
 export function failureOf(error: unknown): CallFailure {
-  return { message: error instanceof Error ? error.message : String(error) };
+  return { details: error instanceof Error ? error.message : String(error) };
 }
 
 function messageOf(bytes: Buffer): Buffer {

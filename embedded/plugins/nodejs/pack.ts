@@ -73,7 +73,7 @@ loader._load = function (request, parent, isMain) {
 if (process.env[WAITS_VARIABLE] !== undefined) {
   const [, , folder = "", ...modules] = process.argv;
   const load = createRequire(join(folder, "package.json"));
-  for (const name of [...modules, "@grpc/grpc-js", "@pulumi/pulumi/proto/analyzer_grpc_pb.js"]) {
+  for (const name of [...modules, "@pulumi/pulumi/proto/analyzer_grpc_pb.js"]) {
     load(name);
   }
 }
