@@ -20,6 +20,12 @@ export interface TenantOutputs {
   /** In cron's words, UTC. */
   readonly backupSchedule: string;
   readonly suspended: boolean;
+  /** What a customer's firewall must know: where to let calls out to, and where calls of the tenant come from (W14, W15). */
+  readonly network: {
+    readonly hosts: readonly string[];
+    /** Single IPv4 addresses. They stay: the backup key is good from these only. */
+    readonly outboundAddresses: readonly string[];
+  };
 }
 
 /**
@@ -42,6 +48,7 @@ export async function deployTenant(
   const databaseCaCertificate = secrets
     .readPublic(location.postgres.caFile, `${setting}.postgres.caFile`)
     .toString("utf8");
+  const outboundAddresses = location.egressAddresses ?? [location.address];
   // Before the wait, so that the engine starts their plugins meanwhile; a provider makes nothing by itself.
   const providers = machineProviders(locationName, setting, location, secrets);
   await refuseMove(settings);
@@ -61,7 +68,7 @@ export async function deployTenant(
         path: store.path,
         authority,
         recipients: store.recipients,
-        sourceAddresses: location.egressAddresses ?? [location.address],
+        sourceAddresses: outboundAddresses,
       },
       database: { address: location.address, port: location.postgres.port },
       databaseCaCertificate,
@@ -87,5 +94,6 @@ export async function deployTenant(
     backupStore: storeName,
     backupSchedule: tenant.backupSchedule,
     suspended: settings.suspended,
+    network: { hosts: [tenant.host], outboundAddresses },
   };
 }

@@ -29,6 +29,18 @@ describe("a tenant's stack", () => {
       backupStore: "master",
       backupSchedule: "37 4 * * *",
       suspended: false,
+      network: { hosts: ["acme.tenants.test"], outboundAddresses: ["10.77.0.21"] },
+    });
+  });
+
+  it("publishes the outbound addresses that its backup key is bound to", async () => {
+    let outputs: TenantOutputs | undefined;
+    const resources = await construct(async () => {
+      outputs = await deploy();
+    });
+    const backup = resources.find(({ type }) => type === "fluxbilling:tenant:TenantBackup");
+    expect(backup?.inputs).toMatchObject({
+      sourceAddresses: outputs?.network.outboundAddresses.map((address) => `${address}/32`),
     });
   });
 
