@@ -14,6 +14,7 @@ export const REFUSAL_CODES = [
   "TENANT_NAME",
   "KEY_GENERATION",
   "AUTHORITY_KEY",
+  "ENVIRONMENT_SHARED",
 ] as const;
 
 /** One of {@link REFUSAL_CODES}. */

@@ -1,6 +1,8 @@
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { parse } from "yaml";
+import { refuseSharedKeys } from "../model/environments.ts";
+import type { OtherFleet } from "../model/environments.ts";
 import { Refusal } from "../model/refusal.ts";
 import { parseFleet, parseTenant, placeTenant } from "../model/settings.ts";
 import type { FleetSettings, Placement, TenantSettings } from "../model/settings.ts";
@@ -30,7 +32,8 @@ export type StackSettings =
  * What a stack is to be, with every setting checked.
  *
  * @param stack Name of the stack.
- * @param folder Folder of the project, from which `fluxbilling:fleetFile` is found.
+ * @param folder Folder of the project, from which `fluxbilling:fleetFile` is found; it holds the settings of the other
+ * environments too.
  * @throws Refusal Of every kind that settings can be refused for.
  */
 export function stackSettings(raw: RawSettings, stack: string, folder: string): StackSettings {
@@ -44,6 +47,7 @@ export function stackSettings(raw: RawSettings, stack: string, folder: string): 
   if (raw.tenant === undefined) {
     const fleet = parseFleet(raw.fleet, source);
     checkStackName(stack, fleet.name, "a fleet's stack must be called as the fleet");
+    refuseSharedKeys(fleet, otherFleets(source, stack, folder));
     return { kind: "fleet", fleet };
   }
   const tenant = parseTenant(raw.tenant, source);
@@ -65,8 +69,26 @@ function checkStackName(stack: string, expected: string, rule: string): void {
   }
 }
 
+/** The fleets whose settings lie beside this stack's; tenants' settings are told apart without being parsed. */
+function otherFleets(source: string, stack: string, folder: string): readonly OtherFleet[] {
+  const refuse: RefuseFile = (rule, got, cause) =>
+    new Refusal(
+      "FLEET_FILE",
+      `Stack "${stack}": another environment's settings ${rule}, got ${got}. Correct that file or remove it: no two environments may share a key.`,
+      { cause },
+    );
+  return readdirSync(folder)
+    .filter((file) => /^Pulumi\..+\.yaml$/.test(file) && file !== source)
+    .flatMap((file) => {
+      const text = readText(join(folder, file), file, refuse);
+      if (!/fluxbilling:fleet\b/.test(text)) return [];
+      const fleet = fleetIn(text, file, refuse);
+      return fleet === undefined ? [] : [{ source: file, fleet: parseFleet(fleet, file) }];
+    });
+}
+
 function readFleetFile(path: string | undefined, stack: string, folder: string): FleetSettings {
-  const refuse = (rule: string, got: string, cause?: unknown): Refusal =>
+  const refuse: RefuseFile = (rule, got, cause) =>
     new Refusal(
       "FLEET_FILE",
       `Stack "${stack}": fluxbilling:fleetFile ${rule}, got ${got}. Set it to the fleet's settings, for example Pulumi.prod.yaml.`,
@@ -75,13 +97,27 @@ function readFleetFile(path: string | undefined, stack: string, folder: string):
   if (path === undefined || path === "") {
     throw refuse("must be the path of the fleet's settings", "none");
   }
-  let text: string;
+  const fleet = fleetIn(readText(resolve(folder, path), path, refuse), path, refuse);
+  if (fleet === undefined) {
+    throw refuse("must be a file with fluxbilling:fleet under config", `none in "${path}"`);
+  }
+  return parseFleet(fleet, path);
+}
+
+/** Words the fault of one file, for whom it was read. */
+type RefuseFile = (rule: string, got: string, cause?: unknown) => Refusal;
+
+function readText(file: string, path: string, refuse: RefuseFile): string {
   try {
-    text = readFileSync(resolve(folder, path), "utf8");
+    return readFileSync(file, "utf8");
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? "an unknown fault";
     throw refuse("must be a readable file", `${reason} at "${path}"`, error);
   }
+}
+
+/** What a settings file has under `fluxbilling:fleet`, unchecked. */
+function fleetIn(text: string, path: string, refuse: RefuseFile): unknown {
   let document: unknown;
   try {
     document = parse(text);
@@ -92,12 +128,7 @@ function readFleetFile(path: string | undefined, stack: string, folder: string):
     typeof document === "object" && document !== null && "config" in document
       ? document.config
       : undefined;
-  const fleet =
-    typeof config === "object" && config !== null && "fluxbilling:fleet" in config
-      ? config["fluxbilling:fleet"]
-      : undefined;
-  if (fleet === undefined) {
-    throw refuse("must be a file with fluxbilling:fleet under config", `none in "${path}"`);
-  }
-  return parseFleet(fleet, path);
+  return typeof config === "object" && config !== null && "fluxbilling:fleet" in config
+    ? config["fluxbilling:fleet"]
+    : undefined;
 }

@@ -1,5 +1,4 @@
 import { spawnSync } from "node:child_process";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { bringUp } from "../bring-up.ts";
@@ -16,6 +15,7 @@ import {
   writeFleetStack,
   writeTenantStack,
 } from "../local-fleet.ts";
+import { heldMib } from "../machines/control-groups.ts";
 import { asOperator, type PlatformFacts } from "../machines/platform.ts";
 import { PlatformError } from "../platform-error.ts";
 import { DEMO_TENANT } from "../start.ts";
@@ -27,18 +27,24 @@ import { plainTenant } from "./plain-tenant.ts";
 import { table, timed, type Timings } from "./timings.ts";
 
 const DEFAULT_RUNS = 5;
+/** What a resource costs is less than what two previews of the same stack differ by: only many of them tell. */
+const DEFAULT_PACK_RUNS = 16;
 /** Previews with and without the pack in each round: they are short, and the machine has moods. */
 const PREVIEWS = 3;
 /** Tenants that are made at the same time, to see what a location takes in a minute. */
 const AT_ONCE = 4;
+/** The control group of all pods of a node. */
+const PODS = "kubepods";
 
 /** `npm run bench -- [runs]`, or `npm run bench -- pack [runs]` for what the policy pack costs alone. */
 export async function bench(args: readonly string[]): Promise<number> {
-  return args[0] === "pack" ? benchPack(runsOf(args[1])) : benchAll(runsOf(args[0]));
+  return args[0] === "pack"
+    ? benchPack(runsOf(args[1], DEFAULT_PACK_RUNS))
+    : benchAll(runsOf(args[0], DEFAULT_RUNS));
 }
 
-function runsOf(text: string | undefined): number {
-  const runs = Number(text ?? DEFAULT_RUNS);
+function runsOf(text: string | undefined, otherwise: number): number {
+  const runs = Number(text ?? otherwise);
   if (Number.isInteger(runs) && runs > 0) return runs;
   throw new PlatformError(
     `Runs "${text ?? ""}": must be a whole number from 1, or pack and one. Say npm run bench -- 3.`,
@@ -180,7 +186,8 @@ async function benchAll(runs: number): Promise<number> {
   process.stdout.write(
     `\n${table(rows)}\n\nTenants a minute on one location: ${perMinute(together.pulumi)} with pulumi up, ` +
       `${perMinute(together.kubectl)} with kubectl and psql (aim: 60).\n` +
-      `Memory of the location a tenant: ${together.tenantMib.toFixed(0)} MiB.\n`,
+      `Memory for each tenant: ${together.podMib.toFixed(1)} MiB in its pods, ${together.tenantMib.toFixed(0)} MiB in ` +
+      "the whole location, whose own programs collect garbage when they like.\n",
   );
   return 0;
 }
@@ -198,36 +205,28 @@ async function pulumi(
 /** Several tenants of one location, made at the same time: by the engine, then by plain tools. */
 async function manyAtOnce(
   facts: PlatformFacts,
-): Promise<{ pulumi: number; kubectl: number; tenantMib: number }> {
+): Promise<{ pulumi: number; kubectl: number; podMib: number; tenantMib: number }> {
   const stacks = await Promise.all(
     Array.from({ length: AT_ONCE }, (_, index) =>
       writeTenantStack({ name: `many-${index}`, location: "nl-1", plan: "lite" }),
     ),
   );
-  // Before and after with all that waits for a run in its place: it is not a tenant's.
   await untilWarm();
-  const before = await usedMib();
+  const before = [heldMib("nl-1", PODS), heldMib("nl-1")];
   const pulumi = await timed(() => Promise.all(stacks.map((stack) => deploy(stack, facts))));
-  await untilWarm();
-  const tenantMib = ((await usedMib()) - before) / AT_ONCE;
+  const [podMib = NaN, tenantMib = NaN] = [heldMib("nl-1", PODS), heldMib("nl-1")].map(
+    (after, index) => (after - (before[index] ?? NaN)) / AT_ONCE,
+  );
   const plain = await Promise.all(
     stacks.map((stack, index) => plainTenant(stack, facts, `bare-${index}`)),
   );
   await Promise.all(stacks.map((stack) => destroy(stack, facts)));
   try {
     const kubectl = await timed(() => Promise.all(plain.map((tenant) => tenant.byKubectl())));
-    return { pulumi, kubectl, tenantMib };
+    return { pulumi, kubectl, podMib, tenantMib };
   } finally {
     await Promise.all(plain.map((tenant) => tenant.remove()));
   }
-}
-
-/** Memory in use on this machine, in MiB, without what the kernel gives back when asked. */
-async function usedMib(): Promise<number> {
-  const text = await readFile("/proc/meminfo", "utf8");
-  const kib = (name: string): number =>
-    Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(text)?.[1] ?? NaN);
-  return (kib("MemTotal") - kib("MemAvailable")) / 1024;
 }
 
 /** Ends once the tenant's page is there; the time of a process's start is in it. */

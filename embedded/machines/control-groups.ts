@@ -19,6 +19,8 @@ interface Hierarchy {
   readonly options: string;
 }
 
+const MIB = 1024 * 1024;
+
 /** The group that holds the groups of all machines, in every hierarchy. */
 const PARENT = `flux-${PLATFORM_ID}`;
 
@@ -101,6 +103,28 @@ function giveShare(group: string): void {
   ] as const) {
     if (existsSync(join(group, file))) writeFileSync(join(group, file), share);
   }
+}
+
+/**
+ * Memory that a machine's processes and their shared segments hold, in MiB, without what files have in the page cache.
+ *
+ * @param group of those on the machine, such as "kubepods". @default all of the machine
+ */
+export function heldMib(name: MachineName, group = ""): number {
+  for (const { folder, version } of hierarchies()) {
+    const file = join(folder, PARENT, name, group, "memory.stat");
+    if (!existsSync(file)) continue;
+    const text = readFileSync(file, "utf8");
+    const bytes = (key: string): number =>
+      Number(new RegExp(`^${key} (\\d+)$`, "m").exec(text)?.[1] ?? NaN);
+    return version === 1
+      ? (bytes("total_rss") + bytes("total_shmem")) / MIB
+      : (bytes("anon") + bytes("shmem")) / MIB;
+  }
+  throw new MachineError(`Machine "${name}": its memory must be counted, got no memory.stat.`, {
+    step: "read control groups",
+    wayOut: "Start the kernel with the memory controller of control groups.",
+  });
 }
 
 /** Ends every process left in a machine's control groups and removes the groups. */

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { Refusal } from "../../model/refusal.ts";
 import { stackSettings } from "../../stacks/stack-settings.ts";
@@ -26,6 +26,110 @@ describe("stackSettings", () => {
 
   it("takes a stack with fluxbilling:fleet as the fleet", () => {
     expect(stackSettings({ fleet: goodFleetInput() }, "test", folder).kind).toBe("fleet");
+  });
+
+  describe("beside the settings of another environment", () => {
+    const other = "Pulumi.other.yaml";
+    const own = {
+      settingsKeyId: "0123456789abcdef",
+      hostKey: `ssh-ed25519 ${"A".repeat(67)}B`,
+      recipient: `age1${"q".repeat(57)}0`,
+    };
+
+    /** Settings of a fleet that has everything for itself, as the file holds them. */
+    function otherFleet(): ReturnType<typeof fleetParts> {
+      const fleet = fleetParts();
+      fleet.name = "other";
+      fleet.settingsKeyId = own.settingsKeyId;
+      fleet.master.ssh = { ...fleet.master.ssh, hostKey: own.hostKey };
+      fleet.standby.ssh = { ...fleet.standby.ssh, hostKey: own.hostKey };
+      fleet.backupStores.master.ssh = { ...fleet.backupStores.master.ssh, hostKey: own.hostKey };
+      fleet.backupStores.master.recipients = [own.recipient];
+      return fleet;
+    }
+
+    function fleetParts() {
+      return structuredClone(goodFleetInput()) as {
+        name: string;
+        settingsKeyId: string;
+        master: { ssh: { hostKey: string } };
+        standby: { ssh: { hostKey: string } };
+        backupStores: { master: { ssh: { hostKey: string }; recipients: string[] } };
+      };
+    }
+
+    function write(fleet: unknown): void {
+      writeFileSync(
+        join(folder, other),
+        stringify({ config: { "fluxbilling:fleet": fleet, "fluxbilling:note": "kept" } }),
+      );
+    }
+
+    const settings = (): unknown => stackSettings({ fleet: goodFleetInput() }, "test", folder);
+
+    afterEach(() => {
+      rmSync(join(folder, other));
+    });
+
+    it("takes a fleet that shares nothing with it", () => {
+      write(otherFleet());
+      expect(settings()).toMatchObject({ kind: "fleet" });
+    });
+
+    it("takes another file of the same fleet", () => {
+      write(fleetParts());
+      expect(settings()).toMatchObject({ kind: "fleet" });
+    });
+
+    const good = fleetParts();
+    it.each([
+      [
+        "the root key",
+        "settingsKeyId",
+        good.settingsKeyId,
+        (fleet: typeof good) => (fleet.settingsKeyId = good.settingsKeyId),
+      ],
+      [
+        "the master",
+        "master.ssh.hostKey",
+        good.master.ssh.hostKey,
+        (fleet: typeof good) => (fleet.standby.ssh = good.standby.ssh),
+      ],
+      [
+        "a backup key",
+        "backupStores.master.recipients",
+        good.backupStores.master.recipients[0] ?? "",
+        (fleet: typeof good) =>
+          (fleet.backupStores.master.recipients = [
+            own.recipient,
+            ...good.backupStores.master.recipients,
+          ]),
+      ],
+    ])("refuses a fleet that shares %s with it", (_what, setting, key, share) => {
+      const fleet = otherFleet();
+      share(fleet);
+      write(fleet);
+      expect(settings).toThrow(
+        new Refusal(
+          "ENVIRONMENT_SHARED",
+          `Fleet "test": ${setting} must be this environment's own, got "${key}", which fleet "other" in ${other} has too. Make a key of its own for the one of the two that is newer.`,
+        ),
+      );
+    });
+
+    it("refuses settings that cannot be read, whatever they hold", () => {
+      writeFileSync(join(folder, other), "config: [ fluxbilling:fleet\n");
+      expect(settings).toThrow(
+        `Stack "test": another environment's settings must be YAML, got a file that is not at "${other}".`,
+      );
+      write({ ...otherFleet(), settingsKeyId: "short" });
+      expect(settings).toThrow(/settingsKeyId": must be the 16 hexadecimal digits/);
+    });
+
+    it("leaves tenants' settings alone", () => {
+      writeFileSync(join(folder, other), "config: { fluxbilling:fleetFile: [\n");
+      expect(settings()).toMatchObject({ kind: "fleet" });
+    });
   });
 
   it("takes a stack with fluxbilling:tenant as a tenant of the fleet in the file", () => {
