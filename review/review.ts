@@ -33,6 +33,14 @@ import type { StoredStack } from "./state.ts";
 /** Rules about what only a live server shows. */
 export const LIVE_RULES: readonly Rule[] = [serverLetsOwnRolesInOnly, serverSpeaksTls13];
 
+/** Every rule that a report can name and no preview runs. */
+export const REVIEW_ONLY_RULES: readonly RuleFacts[] = [
+  ...LIVE_RULES,
+  tenantsShareNoSecret,
+  DRIFT,
+  CANNOT_REACH,
+];
+
 /** Everything of a fleet that is running, as it is now. */
 export interface LiveFleet {
   readonly machines: readonly LiveMachine[];

@@ -1,4 +1,4 @@
-import type { Severity } from "../../policies/rule.ts";
+import type { RuleFacts, Severity } from "../../policies/rule.ts";
 import type { Finding, RecordSet } from "../finding.ts";
 
 const KIND = { pass: "pass", fail: "fail", "not-assessed": "notApplicable" } as const;
@@ -15,6 +15,15 @@ const WEIGHT: Readonly<Record<Severity, string>> = {
   medium: "5.0",
   low: "2.0",
 };
+
+/** The way out and where more is said. Not as `helpUri`, which must be absolute: the documents lie beside the program. */
+function helpOf({ name, remediation }: Pick<RuleFacts, "name" | "remediation">): object {
+  const page = `docs/policies.md#${name}`;
+  return {
+    text: `${remediation} See ${page}.`,
+    markdown: `${remediation} See [${name}](${page}).`,
+  };
+}
 
 /** SARIF 2.1.0: passes and what was not assessed are results too, by their kind. */
 export function asSarif({ rules, findings, packVersion, reviewedAt, fleet }: RecordSet): string {
@@ -69,8 +78,7 @@ export function asSarif({ rules, findings, packVersion, reviewedAt, fleet }: Rec
                 id: rule.name,
                 shortDescription: { text: rule.description },
                 fullDescription: { text: rule.description },
-                help: { text: rule.remediation },
-                helpUri: `docs/policies.md#${rule.name}`,
+                help: helpOf(rule),
                 defaultConfiguration: { level: LEVEL[rule.severity] },
                 properties: {
                   tags: [rule.group, ...rule.claims, ...rule.references],

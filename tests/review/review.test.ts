@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ROOT } from "../../embedded/paths.ts";
 import { RULES } from "../../policies/rules.ts";
 import { countsOf, openFailures } from "../../review/finding.ts";
 import type { RecordSet } from "../../review/finding.ts";
@@ -112,6 +113,22 @@ describe("the formats of a record set", () => {
     );
     const ids = runs[0]?.tool.driver.rules.map(({ id }) => id) ?? [];
     expect(results.filter(({ ruleId, ruleIndex }) => ids[ruleIndex] !== ruleId)).toEqual([]);
+  });
+
+  it("leads from each rule in SARIF to the section that says more of it", () => {
+    const { runs } = JSON.parse(text("review.sarif")) as {
+      runs: { tool: { driver: { rules: { id: string; help: { markdown: string } }[] } } }[];
+    };
+    const sections = new Set(
+      [...readFileSync(join(ROOT, "docs", "policies.md"), "utf8").matchAll(/^### (.*)$/gm)].map(
+        ([, section = ""]) => `docs/policies.md#${section}`,
+      ),
+    );
+    const links = runs[0]?.tool.driver.rules.map(
+      ({ help }) => /\]\((\S+)\)\.$/.exec(help.markdown)?.[1] ?? "none",
+    );
+    expect(links).toHaveLength(runs[0]?.tool.driver.rules.length ?? NaN);
+    expect(links?.filter((link) => !sections.has(link))).toEqual([]);
   });
 
   it("counts the same in JUnit", () => {

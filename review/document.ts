@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import { writeFileSync } from "node:fs";
 import { REVIEWED_PACK } from "../model/policy-pack.ts";
-import type { Group, Rule } from "./rule.ts";
-import { RULES } from "./rules.ts";
+import type { Group, RuleFacts } from "../policies/rule.ts";
+import { RULES } from "../policies/rules.ts";
+import { REVIEW_ONLY_RULES } from "./review.ts";
 
 const GROUPS: readonly Group[] = [
   "isolation",
@@ -15,11 +16,11 @@ const GROUPS: readonly Group[] = [
   "plans",
 ];
 
-/** `docs/policies.md`: what a rule's link leads to, drawn from the rules themselves. */
+/** `docs/policies.md`: what a rule's link leads to, drawn from the rules themselves. Covers every rule a report can name. */
 export function rulesDocument(): string {
   return `# Rules of the policy pack
 
-Written by \`node policies/document.ts\` out of the rules themselves; a test holds the two together. Version
+Written by \`node review/document.ts\` out of the rules themselves; a test holds the two together. Version
 ${REVIEWED_PACK.version}, ${RULES.length} rules, each mandatory.
 
 ## How a run is checked
@@ -49,10 +50,14 @@ ${GROUPS.map(
 ${RULES.filter((rule) => rule.group === group)
   .map(section)
   .join("")}`,
-).join("")}`;
+).join("")}
+## Only in a review
+
+What no preview shows: servers as they run, all tenants together, what was made by hand.
+${REVIEW_ONLY_RULES.map(section).join("")}`;
 }
 
-function section(rule: Rule): string {
+function section(rule: RuleFacts): string {
   const blind = Object.entries(rule.blindIn ?? {}).map(
     ([source, reason]) => `- Not assessed in ${source}: ${reason}.\n`,
   );
