@@ -33,8 +33,6 @@ const DEFAULT_PACK_RUNS = 16;
 const PREVIEWS = 3;
 /** Tenants that are made at the same time, to see what a location takes in a minute. */
 const AT_ONCE = 4;
-/** The control group of all pods of a node. */
-const PODS = "kubepods";
 
 /** `npm run bench -- [runs]`, or `npm run bench -- pack [runs]` for what the policy pack costs alone. */
 export async function bench(args: readonly string[]): Promise<number> {
@@ -212,11 +210,15 @@ async function manyAtOnce(
     ),
   );
   await untilWarm();
-  const before = [heldMib("nl-1", PODS), heldMib("nl-1")];
+  const held = (): { pods: number; all: number } => ({
+    pods: heldMib("nl-1", "kubepods"),
+    all: heldMib("nl-1"),
+  });
+  const before = held();
   const pulumi = await timed(() => Promise.all(stacks.map((stack) => deploy(stack, facts))));
-  const [podMib = NaN, tenantMib = NaN] = [heldMib("nl-1", PODS), heldMib("nl-1")].map(
-    (after, index) => (after - (before[index] ?? NaN)) / AT_ONCE,
-  );
+  const after = held();
+  const podMib = (after.pods - before.pods) / AT_ONCE;
+  const tenantMib = (after.all - before.all) / AT_ONCE;
   const plain = await Promise.all(
     stacks.map((stack, index) => plainTenant(stack, facts, `bare-${index}`)),
   );

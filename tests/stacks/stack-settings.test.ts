@@ -90,7 +90,7 @@ describe("stackSettings", () => {
         (fleet: typeof good) => (fleet.settingsKeyId = good.settingsKeyId),
       ],
       [
-        "the master",
+        "a host",
         "master.ssh.hostKey",
         good.master.ssh.hostKey,
         (fleet: typeof good) => (fleet.standby.ssh = good.standby.ssh),
