@@ -11,6 +11,7 @@ const run = promisify(execFile);
 export const DEBIAN_PACKAGES: { readonly [name: string]: string } = {
   "busybox-static": "the shell of pods that look around",
   conntrack: "kube-proxy ends connections to services that are gone",
+  e2fsprogs: "a file system that encrypts",
   iproute2: "network namespaces and links",
   iptables: "port mapping of pods",
   nftables: "network policies and services",

@@ -90,12 +90,12 @@ wait`,
 }
 
 function noteFileOf(machine: MachinePlan): string {
-  return join(machineFolder(machine.name), "data", "containerd", "images.json");
+  return join(machineFolder(machine.name), "containerd", "images.json");
 }
 
 /** Gives a machine that never ran the template's images. Its containerd must not run. */
 export async function copyImages(machine: MachinePlan, template: string): Promise<void> {
-  const store = join(machineFolder(machine.name), "data", "containerd");
+  const store = join(machineFolder(machine.name), "containerd");
   if (existsSync(noteFileOf(machine))) return;
   await rm(store, { recursive: true, force: true });
   // Blobs and unpacked layers are never written again: their files are shared. The two databases

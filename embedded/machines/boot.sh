@@ -26,12 +26,14 @@ if [ -d "$root$CHECKOUT" ]; then
   mount -t tmpfs -o size=64k,mode=0700 tmpfs "$root$CHECKOUT"
 fi
 
-# What must not lie on an overlay, or must outlive one.
+# What must not lie on an overlay, or must outlive one: data on the encrypted disk, images beside it.
 for pair in \
-  containerd:/var/lib/containerd kubelet:/var/lib/kubelet postgresql:/var/lib/postgresql \
-  etc-postgresql:/etc/postgresql root:/root; do
+  containerd:/var/lib/containerd disk/data/kubelet:/var/lib/kubelet \
+  disk/data/postgresql:/var/lib/postgresql disk/data/etc-postgresql:/etc/postgresql \
+  disk/data/fluxbilling:/var/lib/fluxbilling disk/data/volumes:/var/lib/volumes \
+  disk/data/pod-logs:/var/log/pods disk/data/root:/root; do
   mkdir -p "$root${pair#*:}"
-  mount --bind "$MACHINE/data/${pair%%:*}" "$root${pair#*:}"
+  mount --bind "$MACHINE/${pair%%:*}" "$root${pair#*:}"
 done
 mkdir -p "$root/etc/fluxbilling" "$root/var/log/fluxbilling"
 mount --bind "$MACHINE/etc" "$root/etc/fluxbilling"

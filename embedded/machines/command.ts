@@ -11,8 +11,8 @@ export interface CommandResult {
 
 /** How a command runs. */
 export interface CommandOptions {
-  /** Text for its standard input. @default nothing, closed at once */
-  readonly stdin?: string;
+  /** What it reads at its standard input. @default nothing, closed at once */
+  readonly stdin?: string | Uint8Array;
   /** The whole environment. @default the caller's */
   readonly env?: Readonly<Record<string, string>>;
   /** Seconds after which it is killed. @default 60 */

@@ -7,6 +7,7 @@ import { runCommand } from "./command.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
 import { makeGroups, removeGroups } from "./control-groups.ts";
 import { untilTrue } from "./deadline.ts";
+import { dataFolder, openDisk } from "./disk.ts";
 import { bridgePorts, joinLan, leaveLan } from "./lan.ts";
 import {
   CACHE,
@@ -32,6 +33,17 @@ import type { Service } from "./service.ts";
 const SHUTDOWN_SECONDS = 15;
 const BOOT_SECONDS = 15;
 
+/** Folders of a machine's disk; boot.sh shows each where Debian or Kubernetes has it. */
+const DATA_PARTS = [
+  "kubelet",
+  "postgresql",
+  "etc-postgresql",
+  "fluxbilling",
+  "volumes",
+  "pod-logs",
+  "root",
+];
+
 /** The first process of a running machine. */
 export function machineProcess(name: MachineName): ProcessIdentity | undefined {
   const file = join(machineFolder(name), "pid");
@@ -43,11 +55,12 @@ export function machineProcess(name: MachineName): ProcessIdentity | undefined {
 /** Makes the folders of a machine and the files that name it and its neighbours. */
 export async function prepareMachine(machine: MachinePlan): Promise<void> {
   const folder = machineFolder(machine.name);
-  for (const part of ["root", "upper", "work", "etc", "log"]) {
+  for (const part of ["root", "upper", "work", "etc", "log", "containerd"]) {
     await mkdir(join(folder, part), { recursive: true });
   }
-  for (const part of ["containerd", "kubelet", "postgresql", "etc-postgresql", "root"]) {
-    await mkdir(join(folder, "data", part), {
+  await openDisk(machine.name);
+  for (const part of DATA_PARTS) {
+    await mkdir(join(dataFolder(machine.name), part), {
       recursive: true,
       mode: part === "root" ? 0o700 : 0o755,
     });
@@ -190,7 +203,7 @@ function programOf(identity: ProcessIdentity): string | undefined {
 
 /**
  * Ends a machine with everything on it, and clears away its network namespace and control groups.
- * Its data stay. Safe to repeat.
+ * Its data stay, and its disk stays open. Safe to repeat.
  *
  * "shutdown" lets services end cleanly first; "crash" is a power cut.
  */

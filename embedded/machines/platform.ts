@@ -17,6 +17,7 @@ import { ensureAuthority } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
 import type { CommandOptions, CommandResult } from "./command.ts";
 import { removeParentGroups } from "./control-groups.ts";
+import { closeDisk, dataFolder } from "./disk.ts";
 import { checkHost } from "./host.ts";
 import {
   cutLink as cutLanLink,
@@ -165,7 +166,7 @@ export async function destroyPlatform(): Promise<void> {
 }
 
 async function stopAll(): Promise<void> {
-  await together(MACHINES.map(async ({ name }) => haltMachine(name, "shutdown")));
+  await together(MACHINES.map(async ({ name }) => end(name, "shutdown")));
   removeParentGroups();
   await removeLan();
 }
@@ -199,7 +200,7 @@ export async function startMachine(
 /** Ends one machine: cleanly, or as by a power cut. Its data stay. */
 export async function stopMachine(name: MachineName, how: "shutdown" | "crash"): Promise<void> {
   await withPlatformLock(async () => {
-    await haltMachine(name, how);
+    await end(name, how);
   });
 }
 
@@ -222,6 +223,11 @@ export async function runOn(
   return runOnMachine(machine, argv, options);
 }
 
+async function end(name: MachineName, how: "shutdown" | "crash"): Promise<void> {
+  await haltMachine(name, how);
+  await closeDisk(name);
+}
+
 async function bring(
   machine: MachinePlan,
   onProgress: (machine: string, step: string) => void,
@@ -233,7 +239,7 @@ async function bring(
   if (machine.postgres) {
     services.push((await preparePostgres(machine, folder, AUTHORITY)).service);
   } else {
-    services.push(await preparePostgresPrograms(join(folder, "data")));
+    services.push(await preparePostgresPrograms(dataFolder(name)));
   }
   if (cluster !== undefined) {
     await copyImages(machine, await ensureImageTemplate());

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { ensureCertificate } from "./authority.ts";
 import type { KeyPair } from "./authority.ts";
 import { mustRun } from "./command.ts";
+import { dataFolder } from "./disk.ts";
 import { CACHE, DOMAIN, LAN_CIDR } from "./layout.ts";
 import type { MachinePlan } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
@@ -98,7 +99,7 @@ export async function preparePostgres(
   folder: string,
   authority: KeyPair,
 ): Promise<PreparedPostgres> {
-  const data = join(folder, "data");
+  const data = dataFolder(machine.name);
   const owner = postgresOwner();
   await makeFolders(data);
   const adminPasswordFile = join(folder, "postgres-admin-password");
