@@ -2,6 +2,7 @@ import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { RECEIVER_PATH } from "../model/backup-store.ts";
 import type { Zone } from "../model/zone.ts";
+import { EncryptedStorage } from "./encrypted-storage.ts";
 import { remoteScript } from "./remote-script.ts";
 
 /** What a backup store needs to know. */
@@ -28,15 +29,26 @@ export interface BackupStoreArgs {
  *
  * Holds: the user's only way in is a key that the authority certified, and such a key runs the one
  * command that its certificate names, without terminal or forwarding; neither the user's home nor
- * its list of keys can be changed by the user. Dumps stay when the store is no longer managed.
+ * its list of keys can be changed by the user; what {@link EncryptedStorage} holds of the folder. Dumps
+ * stay when the store is no longer managed.
  */
 export class BackupStore extends pulumi.ComponentResource {
   constructor(name: string, args: BackupStoreArgs, opts?: pulumi.ComponentResourceOptions) {
     super(
       "fluxbilling:fleet:BackupStore",
       name,
-      { store: args.storeName, zone: args.zone, path: args.path },
+      {
+        store: args.storeName,
+        zone: args.zone,
+        address: args.connection.host,
+        path: args.path,
+      },
       opts,
+    );
+    const storage = new EncryptedStorage(
+      `${name}-storage`,
+      { connection: args.connection, folders: [args.path] },
+      { parent: this },
     );
     const quiet = {
       connection: args.connection,
@@ -46,7 +58,7 @@ export class BackupStore extends pulumi.ComponentResource {
     const prepared = new command.remote.Command(
       `${name}-host`,
       { ...quiet, create: prepareScript(args) },
-      { parent: this },
+      { parent: this, dependsOn: [storage] },
     );
     const copied = new command.remote.CopyToRemote(
       `${name}-receiver`,

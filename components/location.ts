@@ -1,8 +1,10 @@
+import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { DatabaseServer } from "./database-server.ts";
+import { EncryptedStorage } from "./encrypted-storage.ts";
 import { SystemNetwork } from "./system-network.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 
@@ -13,6 +15,11 @@ export interface LocationArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
+  /** How to reach the machine, its key pinned. */
+  readonly connection: command.types.input.remote.ConnectionArgs;
+  /** Folders that hold its data, and who makes its volumes, in one of them. */
+  readonly encryptedFolders: readonly string[];
+  readonly volumes: { readonly provisioner: string; readonly folder: string };
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;
@@ -30,10 +37,12 @@ export interface LocationArgs {
 /**
  * A cluster and a PostgreSQL that exist, made fit for tenants.
  *
- * Give it the location's providers with `opts.providers`. Holds: what {@link ClusterEdge},
- * {@link SystemNetwork} and {@link DatabaseServer} hold; its copies stay in its zone.
+ * Give it the location's providers with `opts.providers`. Holds: what {@link EncryptedStorage},
+ * {@link ClusterEdge}, {@link SystemNetwork} and {@link DatabaseServer} hold; its copies stay in its zone.
  */
 export class Location extends pulumi.ComponentResource {
+  readonly storage: EncryptedStorage;
+
   constructor(name: string, args: LocationArgs, opts?: pulumi.ComponentResourceOptions) {
     super(
       "fluxbilling:fleet:Location",
@@ -42,6 +51,7 @@ export class Location extends pulumi.ComponentResource {
         location: args.locationName,
         zone: args.zone,
         country: args.country,
+        address: args.machineAddress,
         backupStore: args.backupStore,
         backupStoreZone: args.backupStoreZone,
         capacityTenants: args.capacityTenants,
@@ -49,10 +59,20 @@ export class Location extends pulumi.ComponentResource {
       opts,
     );
     const labels = { [LOCATION_LABEL]: args.locationName, [ZONE_LABEL]: args.zone };
+    this.storage = new EncryptedStorage(
+      `${name}-storage`,
+      {
+        connection: args.connection,
+        folders: args.encryptedFolders,
+        volumes: { ...args.volumes, labels },
+      },
+      { parent: this },
+    );
+    const child = { parent: this, dependsOn: [this.storage] };
     new ClusterEdge(
       `${name}-edge`,
       { domain: args.tenantDomain, authority: args.authority, labels },
-      { parent: this },
+      child,
     );
     new SystemNetwork(
       `${name}-system`,
@@ -63,9 +83,9 @@ export class Location extends pulumi.ComponentResource {
         usesAcme: args.authority === undefined,
         labels,
       },
-      { parent: this },
+      child,
     );
-    new DatabaseServer(`${name}-server`, { parent: this });
+    new DatabaseServer(`${name}-server`, child);
     this.registerOutputs({});
   }
 }

@@ -1,3 +1,4 @@
+import type * as command from "@pulumi/command";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { CONTROL_PLANE_DATABASE, STATE_DATABASE } from "../model/database.ts";
@@ -8,6 +9,7 @@ import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { ControlPlaneIngress } from "./control-plane-ingress.ts";
 import { DatabaseServer } from "./database-server.ts";
+import { EncryptedStorage } from "./encrypted-storage.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 import { addPlatformDatabase } from "./platform-database.ts";
 import { Registry } from "./registry.ts";
@@ -18,6 +20,11 @@ export interface MasterArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
+  /** How to reach the machine, its key pinned. */
+  readonly connection: command.types.input.remote.ConnectionArgs;
+  /** Folders that hold its data, and who makes its volumes, in one of them. */
+  readonly encryptedFolders: readonly string[];
+  readonly volumes: { readonly provisioner: string; readonly folder: string };
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;
@@ -27,8 +34,6 @@ export interface MasterArgs {
   readonly certificates: CertificateSettings;
   /** The image registry's own image, by digest. */
   readonly registryImage: string;
-  /** Class of the volume that holds images. */
-  readonly storageClass: string;
   /** Who signs the panels' certificate; `undefined` where the ingress gets it by ACME. */
   readonly authority: FleetAuthority | undefined;
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
@@ -48,15 +53,16 @@ const STATE_CONNECTIONS = 40;
  * The control plane's home: a namespace that is shut both ways, databases of its own and of the stacks'
  * state, the image registry, and the way in to registry and panels.
  *
- * Give it the master's providers with `opts.providers`. Holds: what {@link ClusterEdge},
- * {@link SystemNetwork} and {@link DatabaseServer} hold; each database's password exists in clear in one Secret of its
- * namespace and nowhere else.
+ * Give it the master's providers with `opts.providers`. Holds: what {@link EncryptedStorage},
+ * {@link ClusterEdge}, {@link SystemNetwork} and {@link DatabaseServer} hold; each database's password exists in clear in
+ * one Secret of its namespace and nowhere else.
  */
 export class Master extends pulumi.ComponentResource {
   /** The control plane's namespace. */
   public readonly namespace: k8s.core.v1.Namespace;
   /** Labels of everything on the master. */
   public readonly labels: Readonly<Record<string, string>>;
+  public readonly storage: EncryptedStorage;
 
   constructor(name: string, args: MasterArgs, opts?: pulumi.ComponentResourceOptions) {
     super(
@@ -65,14 +71,24 @@ export class Master extends pulumi.ComponentResource {
       {
         zone: args.zone,
         country: args.country,
+        address: args.machineAddress,
         protectData: args.protectData,
         imageRegistries: args.imageRegistries,
       },
       opts,
     );
-    const child = { parent: this };
     const labels = { [LOCATION_LABEL]: "master", [ZONE_LABEL]: args.zone };
     this.labels = labels;
+    this.storage = new EncryptedStorage(
+      `${name}-storage`,
+      {
+        connection: args.connection,
+        folders: args.encryptedFolders,
+        volumes: { ...args.volumes, labels },
+      },
+      { parent: this },
+    );
+    const child = { parent: this, dependsOn: [this.storage] };
     new ClusterEdge(
       `${name}-edge`,
       { domain: args.panelDomain, authority: args.authority, labels },
@@ -122,7 +138,6 @@ export class Master extends pulumi.ComponentResource {
         namespace,
         labels,
         image: args.registryImage,
-        storageClass: args.storageClass,
         protectData: args.protectData,
       },
       child,

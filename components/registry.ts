@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL, CONTROL_PLANE_NAMESPACE } from "../model/labels.ts";
 import { APP_PORT } from "../model/network.ts";
 import { CONTROL_PLANE_HOSTS } from "../model/panels.ts";
@@ -18,8 +19,6 @@ export interface RegistryArgs {
   readonly labels: Readonly<Record<string, string>>;
   /** Image by digest. */
   readonly image: string;
-  /** Class of the volume that holds the images. */
-  readonly storageClass: string;
   /** Whether the volume refuses to be deleted. */
   readonly protectData: boolean;
 }
@@ -114,7 +113,7 @@ export class Registry extends pulumi.ComponentResource {
         metadata: { ...metadata(REGISTRY_CLAIM), annotations: { "pulumi.com/skipAwait": "true" } },
         spec: {
           accessModes: ["ReadWriteOnce"],
-          storageClassName: args.storageClass,
+          storageClassName: VOLUME_CLASS,
           resources: { requests: { storage: `${VOLUME_GIB}Gi` } },
         },
       },

@@ -5,6 +5,7 @@ import * as random from "@pulumi/random";
 import { REPLICA_ROLE } from "../model/database.ts";
 import type { Zone } from "../model/zone.ts";
 import { verifierOf } from "./database-parts.ts";
+import { EncryptedStorage } from "./encrypted-storage.ts";
 import { hostProgramPath, installHostProgram } from "./host-program.ts";
 import { remoteScript } from "./remote-script.ts";
 
@@ -18,6 +19,8 @@ export interface StandbyArgs {
   readonly address: string;
   /** How to reach the standby, its key pinned. */
   readonly connection: command.types.input.remote.ConnectionArgs;
+  /** Folders that hold its data. */
+  readonly encryptedFolders: readonly string[];
   /** How to reach the master, its key pinned. */
   readonly masterConnection: command.types.input.remote.ConnectionArgs;
   /** The master's PostgreSQL. */
@@ -40,17 +43,29 @@ const SLOT = "fluxbilling_standby";
  * login that may replicate and nothing else, from the standby's address alone; the master keeps at
  * most 4 GB of log for a standby that is away; the copy listens on no address until it is promoted,
  * which is an operator's act and refused while the master takes writes. A data folder that is not this
- * copy is never touched.
+ * copy is never touched. What {@link EncryptedStorage} holds is proved before the first copy.
  */
 export class Standby extends pulumi.ComponentResource {
+  readonly storage: EncryptedStorage;
+
   constructor(name: string, args: StandbyArgs, opts?: pulumi.ComponentResourceOptions) {
     super(
       "fluxbilling:fleet:Standby",
       name,
-      { zone: args.zone, masterZone: args.masterZone, country: args.country },
+      {
+        zone: args.zone,
+        masterZone: args.masterZone,
+        country: args.country,
+        address: args.address,
+      },
       opts,
     );
     const child = { parent: this };
+    this.storage = new EncryptedStorage(
+      `${name}-storage`,
+      { connection: args.connection, folders: args.encryptedFolders },
+      child,
+    );
     const quiet = { logging: "none", addPreviousOutputInEnv: false } as const;
     const password = new random.RandomPassword(
       `${name}-password`,
@@ -104,7 +119,7 @@ export class Standby extends pulumi.ComponentResource {
         // The first line is the password, the rest the certificate: neither is in the command.
         stdin: pulumi.interpolate`${password.result}\n${args.databaseCaCertificate}`,
       },
-      { ...child, dependsOn: [allowed, program] },
+      { ...child, dependsOn: [allowed, program, this.storage] },
     );
     this.registerOutputs({});
   }

@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL } from "../model/labels.ts";
 import { APP_PORT } from "../model/network.ts";
 import { PLANS } from "../model/plan.ts";
@@ -26,7 +27,6 @@ export interface TenantAppArgs {
   readonly image: string;
   /** Host under which the tenant is reached. */
   readonly host: string;
-  readonly storageClass: string;
   /** Range of the addresses that the ingress calls from: whom it says that it calls for is believed (claim P12). */
   readonly proxyRange: string;
   readonly database: Endpoint;
@@ -85,7 +85,7 @@ export class TenantApp extends pulumi.ComponentResource {
         metadata: metadata("files", unawaited),
         spec: {
           accessModes: ["ReadWriteOnce"],
-          storageClassName: args.storageClass,
+          storageClassName: VOLUME_CLASS,
           resources: { requests: { storage: `${PLANS[args.plan].filesGib}Gi` } },
         },
       },

@@ -30,7 +30,6 @@ export interface TenantArgs {
   readonly database: Endpoint;
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
   readonly databaseCaCertificate: string;
-  readonly storageClass: string;
   /** Range of the location's pods, of which only the ingress reaches the tenant's. */
   readonly podRange: string;
   readonly certificates: CertificateSettings;
@@ -136,7 +135,6 @@ export class Tenant extends pulumi.ComponentResource {
         locationName: args.locationName,
         image: args.images.tenantApp,
         host: this.host,
-        storageClass: args.storageClass,
         proxyRange: args.podRange,
         database: args.database,
         secrets: {

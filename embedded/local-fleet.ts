@@ -12,6 +12,7 @@ import { ageRecipient, makeAgeIdentity } from "./age-key.ts";
 import type { MachineFacts, PlatformFacts } from "./machines/platform.ts";
 import { machinePlan } from "./machines/layout.ts";
 import { CACHE, ROOT } from "./paths.ts";
+import { PROVISIONER } from "./volumes/volumes.ts";
 
 /** Name of the embedded fleet, and of its stack. */
 export const LOCAL_FLEET = "local";
@@ -19,6 +20,15 @@ export const LOCAL_FLEET = "local";
 /** Hosts under these resolve to loopback in every browser, where the doors are. */
 export const PANEL_DOMAIN = "panels.localhost";
 export const TENANT_DOMAIN = "tenants.localhost";
+
+/** What lies on a machine's encrypted disk, as the machine has it: embedded/machines/boot.sh. */
+const ENCRYPTED_FOLDERS = [
+  "/var/lib/kubelet",
+  "/var/lib/volumes",
+  "/var/lib/postgresql",
+  "/var/lib/fluxbilling",
+  "/var/log/pods",
+];
 
 const SECRETS = join(CACHE, "secrets");
 const ROOT_KEY_FILE = join(SECRETS, "settings-encryption-key");
@@ -50,6 +60,8 @@ export async function writeFleetStack(facts: PlatformFacts, images: Images): Pro
   const { master, standby } = facts.machines;
   const location = (machine: MachineFacts, country: string): unknown => ({
     ...machineSettings(machine, country),
+    ssh: sshSettings(machine),
+    encryptedFolders: ENCRYPTED_FOLDERS,
     kubernetes: kubernetesSettings(machine),
     postgres: postgresSettings(machine),
     certificates: { issuer: "fleet" },
@@ -74,11 +86,16 @@ export async function writeFleetStack(facts: PlatformFacts, images: Images): Pro
     master: {
       ...machineSettings(master, "NL"),
       ssh: sshSettings(master),
+      encryptedFolders: ENCRYPTED_FOLDERS,
       kubernetes: kubernetesSettings(master),
       postgres: postgresSettings(master),
       certificates: { issuer: "fleet" },
     },
-    standby: { ...machineSettings(standby, "FI"), ssh: sshSettings(standby) },
+    standby: {
+      ...machineSettings(standby, "FI"),
+      ssh: sshSettings(standby),
+      encryptedFolders: ENCRYPTED_FOLDERS,
+    },
     backupStores: {
       master: {
         zone: "eu",
@@ -176,7 +193,7 @@ function kubernetesSettings({ name, cluster }: MachineFacts): object {
   if (cluster === undefined) throw new Error(`Machine "${name}" must have a cluster`);
   return {
     kubeconfig: { file: fromRoot(cluster.kubeconfigFile) },
-    storageClass: "local-path",
+    volumes: { provisioner: PROVISIONER, folder: "/var/lib/volumes" },
     podRange: machinePlan(name).cluster?.podCidr,
   };
 }

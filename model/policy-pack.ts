@@ -8,7 +8,7 @@ export const POLICY_PACK_NAME = "fluxbilling";
  * Raise the version here and in `policies/package.json` with every change of a rule.
  */
 export const REVIEWED_PACK = {
-  version: "1.2.0",
+  version: "1.3.0",
   /** Every rule, by its name. */
   rules: [
     "access-stays-in-its-namespace",
@@ -17,9 +17,11 @@ export const REVIEWED_PACK = {
     "connection-proves-its-peer",
     "data-stays-in-its-zone",
     "database-refuses-public-connect",
+    "files-lie-on-encrypted-volumes",
     "grant-is-least",
     "headers-insist-on-https",
     "host-is-the-tenants-own",
+    "host-proves-its-encryption",
     "image-by-digest",
     "image-from-an-allowed-registry",
     "ingress-speaks-tls-only",

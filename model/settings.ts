@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { BACKUP_KEY, IMAGES_MIRROR } from "./backup-store.ts";
+import { CLUSTER_FOLDERS, liesIn, STANDBY_FOLDERS } from "./encrypted-storage.ts";
 import { IMAGE_RULE, parseImage } from "./image.ts";
 import { controlPlaneHost } from "./panels.ts";
 import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
@@ -88,8 +89,14 @@ const postgres = keys({
 /** A cluster that exists and is adopted. */
 const kubernetes = keys({
   kubeconfig: secretReference,
-  /** Class of the volumes that hold tenants' files. */
-  storageClass: name.default("local-path"),
+  /** Who makes the volumes that hold files, and in which folder of the machine. @default K3s's own */
+  volumes: keys({
+    provisioner: text(
+      /^[a-z0-9.-]+\/[a-z0-9-]+$/,
+      "must be the name of a provisioner, as in rancher.io/local-path",
+    ).default("rancher.io/local-path"),
+    folder: path.default("/var/lib/rancher/k3s/storage"),
+  }).prefault({}),
   /** Port of its API server, at the machine's address. */
   apiPort: port.default(6443),
   /** Addresses of its pods. @default K3s's own choice */
@@ -105,6 +112,18 @@ const machine = {
   /** Address of the machine: for SSH, for PostgreSQL, and for whoever calls its ingress. */
   address: ipv4,
 };
+
+/**
+ * Folders of a machine that hold data. Each must lie on storage encrypted with AES-256, by dm-crypt or
+ * fscrypt: a deploy has the machine prove it before anything is made there.
+ */
+function encryptedFolders(folders: readonly string[]): z.ZodDefault<z.ZodArray<z.ZodString>> {
+  const error = "must be a list of folders";
+  return z
+    .array(path, { error })
+    .min(1, { error: "must name at least one folder" })
+    .default([...folders]);
+}
 
 /** How a location comes by the certificate for its tenants' hosts. */
 const certificates = z.discriminatedUnion(
@@ -141,6 +160,8 @@ const backupStore = keys({
 
 const location = keys({
   ...machine,
+  ssh,
+  encryptedFolders: encryptedFolders(CLUSTER_FOLDERS),
   kubernetes,
   postgres,
   certificates,
@@ -170,8 +191,15 @@ const fleetSchema = keys({
     })
     .min(1, { error: "must name at least one registry" }),
   images: keys({ tenantApp: image(), backup: image(), registry: image() }),
-  master: keys({ ...machine, ssh, kubernetes, postgres, certificates }),
-  standby: keys({ ...machine, ssh }),
+  master: keys({
+    ...machine,
+    ssh,
+    encryptedFolders: encryptedFolders(CLUSTER_FOLDERS),
+    kubernetes,
+    postgres,
+    certificates,
+  }),
+  standby: keys({ ...machine, ssh, encryptedFolders: encryptedFolders(STANDBY_FOLDERS) }),
   backupStores: z.record(name, backupStore, { error: "must be an object of backup stores" }),
   locations: z.record(name, location, { error: "must be an object of locations" }),
 });
@@ -357,6 +385,19 @@ function fleetFaults(fleet: FleetSettings, source: string): string[] {
         `must be one of ${Object.keys(fleet.backupStores).join(", ")}`,
         `"${storeName}"`,
         `Name a store that fluxbilling:fleet.backupStores in ${source} holds`,
+      );
+    }
+  }
+  for (const [owner, { encryptedFolders: folders, kubernetes: cluster }] of [
+    ["master", fleet.master] as const,
+    ...Object.entries(fleet.locations).map(([key, one]) => [`locations.${key}`, one] as const),
+  ]) {
+    if (!liesIn(cluster.volumes.folder, folders)) {
+      fault(
+        `${owner}.kubernetes.volumes.folder`,
+        `must lie in one of encryptedFolders, ${folders.join(", ")}`,
+        `"${cluster.volumes.folder}"`,
+        `Name the folder that holds it in fluxbilling:fleet.${owner}.encryptedFolders in ${source}`,
       );
     }
   }

@@ -95,7 +95,11 @@ export interface PodSpec {
   readonly containers?: readonly Container[];
   readonly initContainers?: readonly Container[];
   readonly ephemeralContainers?: readonly Container[];
-  readonly volumes?: readonly Readonly<Record<string, unknown>>[];
+  readonly volumes?: readonly (Readonly<Record<string, unknown>> & {
+    readonly ephemeral?: {
+      readonly volumeClaimTemplate?: { readonly spec?: { readonly storageClassName?: string } };
+    };
+  })[];
 }
 
 /** Kinds of volume that Pod Security's level `restricted` allows, and `name`. */

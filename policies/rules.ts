@@ -5,9 +5,11 @@ import { backupKeyOnlyAdds } from "./rules/backup-key-only-adds.ts";
 import { connectionProvesItsPeer } from "./rules/connection-proves-its-peer.ts";
 import { dataStaysInItsZone } from "./rules/data-stays-in-its-zone.ts";
 import { databaseRefusesPublicConnect } from "./rules/database-refuses-public-connect.ts";
+import { filesLieOnEncryptedVolumes } from "./rules/files-lie-on-encrypted-volumes.ts";
 import { grantIsLeast } from "./rules/grant-is-least.ts";
 import { headersInsistOnHttps } from "./rules/headers-insist-on-https.ts";
 import { hostIsTheTenantsOwn } from "./rules/host-is-the-tenants-own.ts";
+import { hostProvesItsEncryption } from "./rules/host-proves-its-encryption.ts";
 import { imageByDigest } from "./rules/image-by-digest.ts";
 import { imageFromAnAllowedRegistry } from "./rules/image-from-an-allowed-registry.ts";
 import { ingressSpeaksTlsOnly } from "./rules/ingress-speaks-tls-only.ts";
@@ -51,9 +53,11 @@ export const RULES: readonly Rule[] = [
   connectionProvesItsPeer,
   dataStaysInItsZone,
   databaseRefusesPublicConnect,
+  filesLieOnEncryptedVolumes,
   grantIsLeast,
   headersInsistOnHttps,
   hostIsTheTenantsOwn,
+  hostProvesItsEncryption,
   imageByDigest,
   imageFromAnAllowedRegistry,
   ingressSpeaksTlsOnly,

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from "node:crypto";
-import { KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
+import { CoreV1Api, KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
 import { FLEET } from "../model/exceptions.ts";
 import {
   LOCATION_LABEL,
@@ -46,6 +46,7 @@ const KINDS: readonly (readonly [apiVersion: string, kind: string])[] = [
   ["apps/v1", "ReplicaSet"],
   ["batch/v1", "CronJob"],
   ["batch/v1", "Job"],
+  ["storage.k8s.io/v1", "StorageClass"],
   ["networking.k8s.io/v1", "NetworkPolicy"],
   ["networking.k8s.io/v1", "Ingress"],
   ["discovery.k8s.io/v1", "EndpointSlice"],
@@ -78,6 +79,19 @@ export async function liveObjects(kubeconfig: string): Promise<readonly LiveObje
   return lists.flat().filter(isOurs);
 }
 
+/** Where the volumes of a cluster lie on its machine, by their names. */
+export async function liveVolumes(kubeconfig: string): Promise<Readonly<Record<string, string>>> {
+  const config = new KubeConfig();
+  config.loadFromString(kubeconfig);
+  const { items } = await config.makeApiClient(CoreV1Api).listPersistentVolume();
+  return Object.fromEntries(
+    items.map(({ metadata, spec }) => [
+      metadata?.name ?? "",
+      spec?.local?.path ?? spec?.hostPath?.path ?? "elsewhere",
+    ]),
+  );
+}
+
 /** The client's classes as plain objects: dates as text, and words that JavaScript reserves as the API has them. */
 export function plain(object: object): LiveObject {
   return JSON.parse(JSON.stringify(object), function (this: unknown, key, value: unknown) {
@@ -98,6 +112,9 @@ function isOurs({ kind, metadata, roleRef, subjects }: LiveObject): boolean {
   }
   if (kind === "Namespace") {
     return !SYSTEM.test(name);
+  }
+  if (kind === "StorageClass") {
+    return labels[LOCATION_LABEL] !== undefined;
   }
   if (kind === "ClusterRoleBinding") {
     return (
@@ -127,6 +144,8 @@ export interface ClusterContext {
   /** Name of the machine, which is the location's or `master`. */
   readonly machine: string;
   readonly imageRegistries: readonly string[];
+  /** Folders of the machine that are proved encrypted. */
+  readonly encryptedFolders: readonly string[];
   /** Where the location's PostgreSQL is. */
   readonly database: { readonly host: string; readonly port: number };
 }
@@ -150,6 +169,9 @@ export function clusterScopes(
         ? [
             synthetic("fluxbilling:fleet:ClusterEdge", `${context.machine}-edge`, {
               imageRegistries: context.imageRegistries,
+            }),
+            synthetic("fluxbilling:fleet:EncryptedStorage", `${context.machine}-storage`, {
+              folders: context.encryptedFolders,
             }),
           ]
         : [

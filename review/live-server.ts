@@ -51,7 +51,7 @@ export async function liveServer(access: ServerAccess): Promise<ServerSubjects> 
 
   const settings = await rows<{ name: string; setting: string }>(
     `select name, setting from pg_settings
-     where name in ('ssl', 'ssl_min_protocol_version', 'password_encryption')`,
+     where name in ('ssl', 'ssl_min_protocol_version', 'password_encryption', 'data_directory')`,
   );
   const hba = await rows<object>(
     `select line_number, type, database, user_name, address, netmask, auth_method, options

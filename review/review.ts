@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { EXCEPTIONS, FLEET } from "../model/exceptions.ts";
 import { REVIEWED_PACK } from "../model/policy-pack.ts";
 import { isTenantName, tenantName, tenantNames, tenantStackName } from "../model/tenant-name.ts";
-import type { FleetSettings } from "../model/settings.ts";
+import type { FleetSettings, SshSettings } from "../model/settings.ts";
 import type { Rule, RuleFacts, Subject } from "../policies/rule.ts";
 import { RULES } from "../policies/rules.ts";
 import { TENANT_TYPE } from "../policies/tenant-stack.ts";
@@ -19,19 +19,26 @@ import { asJson } from "./formats/json.ts";
 import { asJunit } from "./formats/junit.ts";
 import { asOscal } from "./formats/oscal.ts";
 import { asSarif } from "./formats/sarif.ts";
-import { clusterScopes, liveObjects, synthetic } from "./live-cluster.ts";
+import { clusterScopes, liveObjects, liveVolumes, synthetic } from "./live-cluster.ts";
+import { liveStorage } from "./live-host.ts";
+import type { HostAccess } from "./live-host.ts";
 import { liveServer } from "./live-server.ts";
 import { cannotReach, CANNOT_REACH } from "./question.ts";
 import type { Side } from "./question.ts";
 import { ReviewError } from "./review-error.ts";
 import { serverLetsOwnRolesInOnly } from "./rules/server-lets-own-roles-in-only.ts";
 import { serverSpeaksTls13 } from "./rules/server-speaks-tls-1-3.ts";
+import { storageIsEncrypted } from "./rules/storage-is-encrypted.ts";
 import { tenantsShareNoSecret } from "./rules/tenants-share-no-secret.ts";
 import { stateScope } from "./state.ts";
 import type { StoredStack } from "./state.ts";
 
-/** Rules about what only a live server shows. */
-export const LIVE_RULES: readonly Rule[] = [serverLetsOwnRolesInOnly, serverSpeaksTls13];
+/** Rules about what only a live server or host shows. */
+export const LIVE_RULES: readonly Rule[] = [
+  serverLetsOwnRolesInOnly,
+  serverSpeaksTls13,
+  storageIsEncrypted,
+];
 
 /** Every rule that a report can name and no preview runs. */
 export const REVIEW_ONLY_RULES: readonly RuleFacts[] = [
@@ -139,20 +146,52 @@ function recordSet(
 }
 
 /**
- * Reads every cluster and server of a fleet: what is in them, whoever made it.
+ * Reads every cluster, server and host of a fleet: what is in them, whoever made it.
  *
  * @param stacks The record, for what a cluster does not say: which registries the fleet allows.
  */
 export async function readLive(fleet: FleetSettings, secrets: SecretSource): Promise<LiveFleet> {
+  const host = (
+    name: string,
+    setting: string,
+    address: string,
+    ssh: SshSettings,
+    folders: readonly string[],
+  ): HostAccess => ({
+    ...{ host: name, address, folders, port: ssh.port, user: ssh.user, hostKey: ssh.hostKey },
+    privateKey: `${secrets.read(ssh.privateKey, `fluxbilling:fleet.${setting}.ssh.privateKey`)}\n`,
+  });
+  const others = Promise.all(
+    [
+      host(
+        "standby",
+        "standby",
+        fleet.standby.address,
+        fleet.standby.ssh,
+        fleet.standby.encryptedFolders,
+      ),
+      ...Object.entries(fleet.backupStores).map(([name, { address, ssh, path }]) =>
+        host(`store-${name}`, `backupStores.${name}`, address, ssh, [path]),
+      ),
+    ].map(async (one): Promise<Scope> => ({
+      ...{ source: "live", name: one.host, tenant: FLEET, readFrom: ({ urn }) => urn },
+      subjects: [await liveStorage(one)],
+    })),
+  );
   const access = [
     ["master", fleet.master] as const,
     ...Object.entries(fleet.locations).map(([name, location]) => [name, location] as const),
   ];
   const read = await Promise.all(
-    access.map(async ([machine, { address, kubernetes, postgres }]) => {
-      const setting = `fluxbilling:fleet.${machine === "master" ? machine : `locations.${machine}`}`;
-      const [objects, server] = await Promise.all([
-        liveObjects(secrets.read(kubernetes.kubeconfig, `${setting}.kubernetes.kubeconfig`)),
+    access.map(async ([machine, { address, ssh, encryptedFolders, kubernetes, postgres }]) => {
+      const place = machine === "master" ? machine : `locations.${machine}`;
+      const setting = `fluxbilling:fleet.${place}`;
+      const kubeconfig = secrets.read(kubernetes.kubeconfig, `${setting}.kubernetes.kubeconfig`);
+      const [objects, storage, server] = await Promise.all([
+        liveObjects(kubeconfig),
+        liveVolumes(kubeconfig).then((volumes) =>
+          liveStorage(host(machine, place, address, ssh, encryptedFolders), volumes),
+        ),
         liveServer({
           machine,
           host: address,
@@ -165,9 +204,10 @@ export async function readLive(fleet: FleetSettings, secrets: SecretSource): Pro
       const scopes = clusterScopes(objects, {
         machine,
         imageRegistries: fleet.imageRegistries,
+        encryptedFolders,
         database: { host: address, port: postgres.port },
       });
-      return { machine, objects, server, scopes };
+      return { machine, objects, storage, server, scopes };
     }),
   );
   return {
@@ -176,15 +216,21 @@ export async function readLive(fleet: FleetSettings, secrets: SecretSource): Pro
       objects,
       server: [...server.values()].flat(),
     })),
-    scopes: read.flatMap(({ machine, scopes, server }) => withDatabases(machine, scopes, server)),
+    scopes: [
+      ...read.flatMap(({ machine, scopes, server, storage }) =>
+        withServer(machine, scopes, server, storage),
+      ),
+      ...(await others),
+    ],
   };
 }
 
-/** Puts what is in a server to the tenants that it belongs to; what is left is the machine's. */
-function withDatabases(
+/** Puts what is in a server to the tenants that it belongs to; what is left is the machine's, as its storage is. */
+function withServer(
   machine: string,
   scopes: readonly Scope[],
   server: ReadonlyMap<string, readonly Subject[]>,
+  storage: Subject,
 ): readonly Scope[] {
   const left = new Map(server);
   const joined = scopes.map((scope): Scope => {
@@ -207,6 +253,7 @@ function withDatabases(
       synthetic("fluxbilling:fleet:DatabaseServer", `${machine}-server`, {}),
       ...(shared?.subjects ?? []),
       ...rest,
+      storage,
     ],
   };
   return [...joined.filter(({ tenant }) => tenant !== FLEET), fleetScope];

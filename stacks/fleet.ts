@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { BackupStore } from "../components/backup-store.ts";
+import type { EncryptedStorage } from "../components/encrypted-storage.ts";
 import { FleetAuthority } from "../components/fleet-authority.ts";
 import { Location } from "../components/location.ts";
 import { Master } from "../components/master.ts";
@@ -18,6 +19,10 @@ import type { SecretSource } from "./secret-source.ts";
 export interface FleetOutputs {
   /** Certificate of the fleet's own authority, PEM, where it has one. */
   readonly authorityCertificate?: pulumi.Output<string>;
+  /** By what each folder with data is encrypted, as each machine has told. */
+  readonly encryptedFolders: Readonly<
+    Record<string, pulumi.Output<Readonly<Record<string, string>>>>
+  >;
   readonly locations: Readonly<
     Record<
       string,
@@ -73,6 +78,12 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     locationName,
     location,
     store: storeOf(fleet, locationName, location),
+    connection: connection(
+      location.address,
+      location.ssh,
+      `${root}.locations.${locationName}.ssh`,
+      secrets,
+    ),
     providers: machineProviders(
       locationName,
       `${root}.locations.${locationName}`,
@@ -95,12 +106,14 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     {
       zone: fleet.master.zone,
       country: fleet.master.country,
+      connection: masterConnection,
+      encryptedFolders: fleet.master.encryptedFolders,
+      volumes: fleet.master.kubernetes.volumes,
       machineAddress: fleet.master.address,
       apiPort: fleet.master.kubernetes.apiPort,
       panelDomain: fleet.panelDomain,
       certificates: fleet.master.certificates,
       registryImage: fleet.images.registry,
-      storageClass: fleet.master.kubernetes.storageClass,
       authority: authorityFor(fleet.master.certificates.issuer),
       databaseCaCertificate: masterCaCertificate,
       protectData: fleet.protectData,
@@ -108,7 +121,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     },
     { providers: masterProviders },
   );
-  new Standby(
+  const standby = new Standby(
     "standby",
     {
       zone: fleet.standby.zone,
@@ -116,6 +129,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       country: fleet.standby.country,
       address: fleet.standby.address,
       connection: standbyConnection,
+      encryptedFolders: fleet.standby.encryptedFolders,
       masterConnection,
       masterAddress: fleet.master.address,
       masterPort: fleet.master.postgres.port,
@@ -191,13 +205,20 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       { providers: masterProviders, dependsOn: mirrors },
     );
   }
-  for (const { locationName, location, store, providers } of locations) {
-    new Location(
+  const storage: Record<string, EncryptedStorage> = {
+    master: master.storage,
+    standby: standby.storage,
+  };
+  for (const { locationName, location, store, connection: reach, providers } of locations) {
+    const { storage: proved } = new Location(
       locationName,
       {
         locationName,
         zone: location.zone,
         country: location.country,
+        connection: reach,
+        encryptedFolders: location.encryptedFolders,
+        volumes: location.kubernetes.volumes,
         machineAddress: location.address,
         apiPort: location.kubernetes.apiPort,
         tenantDomain: fleet.tenantDomain,
@@ -208,11 +229,15 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       },
       { providers },
     );
+    storage[locationName] = proved;
   }
   return {
     ...(fleetAuthority === undefined
       ? {}
       : { authorityCertificate: fleetAuthority.certificatePem }),
+    encryptedFolders: Object.fromEntries(
+      Object.entries(storage).map(([machine, { ciphers }]) => [machine, ciphers]),
+    ),
     locations: Object.fromEntries(
       Object.entries(fleet.locations).map(
         ([locationName, { zone, country, address, capacityTenants }]) => [

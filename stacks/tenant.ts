@@ -72,7 +72,6 @@ export async function deployTenant(
       },
       database: { address: location.address, port: location.postgres.port },
       databaseCaCertificate,
-      storageClass: location.kubernetes.storageClass,
       podRange: location.kubernetes.podRange,
       certificates: location.certificates,
       tenantDomain: fleet.tenantDomain,

@@ -1,4 +1,4 @@
-import { PROVISIONER, VOLUME_CLASS } from "../volumes/volumes.ts";
+import { DEFAULT_CLASS, PROVISIONER } from "../volumes/volumes.ts";
 import type { KubernetesObject } from "./cluster-api.ts";
 
 /** The class of volumes out of folders of the node; embedded/volumes makes them. A claim is bound at once. */
@@ -8,7 +8,7 @@ export function volumeClass(): KubernetesObject[] {
       apiVersion: "storage.k8s.io/v1",
       kind: "StorageClass",
       metadata: {
-        name: VOLUME_CLASS,
+        name: DEFAULT_CLASS,
         annotations: { "storageclass.kubernetes.io/is-default-class": "true" },
       },
       provisioner: PROVISIONER,

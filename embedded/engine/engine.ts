@@ -269,7 +269,8 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
         `${[...new Set(violations)].join(" ")} Mend the settings or the program and run it again.`,
     );
   }
-  const errors = stripVTControlCharacters(output)
+  const plain = stripVTControlCharacters(output);
+  const errors = plain
     .split("\n")
     .map((line) => line.trim())
     // Several reasons of one resource stand below its line, one each.
@@ -277,6 +278,13 @@ export function pulumiFailure(stack: string, run: PulumiRun): PlatformError {
     .map((line) => line.replace(/^(error:|\*)\s*/, ""));
   // The program's own refusals are whole sentences already, with subject, rule, value and way out.
   const refusals = errors.filter((error) => /^[A-Z][A-Za-z ]* "[^"]+": .*\.$/.test(error));
+  // So are those of our programs on hosts; they stand below the command, indented as far as it is.
+  for (const [, words = ""] of plain.matchAll(
+    /^ *error: Process exited with status \d+: running .*:\n((?: +\S.*\n)+)/gm,
+  )) {
+    const last = words.trim().split("\n").at(-1)?.trim() ?? "";
+    if (/^[A-Z][A-Za-z ]*: .*\.$/.test(last)) refusals.push(last);
+  }
   if (refusals.length > 0) return new PlatformError([...new Set(refusals)].join("\n"));
   const reason = [...new Set(errors)].join(" ") || `exit code ${run.exitCode}`;
   return new PlatformError(

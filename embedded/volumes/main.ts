@@ -11,7 +11,7 @@ import { KubeConfig } from "@kubernetes/client-node";
 import { ClusterApi } from "../addons/cluster-api.ts";
 import { ResourceMirror } from "../cluster/resource-mirror.ts";
 import { keepVolumes } from "./volumes.ts";
-import type { Claim, Volume } from "./volumes.ts";
+import type { Claim, Volume, VolumeClass } from "./volumes.ts";
 
 const RETRY_MS = 500;
 
@@ -36,15 +36,23 @@ async function main(): Promise<void> {
   const changed = (): void => wake.resolve(undefined);
   const claims = new ResourceMirror<Claim>(config, "/api/v1/persistentvolumeclaims", changed, log);
   const volumes = new ResourceMirror<Volume>(config, "/api/v1/persistentvolumes", changed, log);
+  const classes = new ResourceMirror<VolumeClass>(
+    config,
+    "/apis/storage.k8s.io/v1/storageclasses",
+    changed,
+    log,
+  );
   const forever = new AbortController().signal;
   void claims.run(forever);
   void volumes.run(forever);
+  void classes.run(forever);
   for (;;) {
     await wake.promise;
     wake = Promise.withResolvers<undefined>();
-    if (claims.objects === undefined || volumes.objects === undefined) continue;
+    const [wanted, made, known] = [claims.objects, volumes.objects, classes.objects];
+    if (wanted === undefined || made === undefined || known === undefined) continue;
     try {
-      for (const line of await keepVolumes(claims.objects, volumes.objects, node, api)) log(line);
+      for (const line of await keepVolumes(wanted, made, known, node, api)) log(line);
     } catch (error) {
       log(`tried again soon: ${error instanceof Error ? error.message : String(error)}`);
       await delay(RETRY_MS);

@@ -2,9 +2,9 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { KubernetesObject } from "../addons/cluster-api.ts";
 
-/** Class of the volumes that are made here; K3s has one of this name. */
-export const VOLUME_CLASS = "local-path";
-/** Who makes them, as the class says. */
+/** The class that every cluster has, as K3s does; a fleet brings one of its own. */
+export const DEFAULT_CLASS = "local-path";
+/** Who makes volumes here, as their class says. */
 export const PROVISIONER = "fluxbilling.dev/embedded-volumes";
 
 /** A claim, as far as it matters here. */
@@ -21,6 +21,14 @@ export interface Claim {
     readonly accessModes?: readonly string[];
     readonly resources?: { readonly requests?: { readonly storage?: string } };
   };
+}
+
+/** A class of volumes, as far as it matters here. */
+export interface VolumeClass {
+  readonly metadata: { readonly name: string };
+  readonly provisioner?: string;
+  /** As K3s's own provisioner takes them: `nodePath` must be the node's folder, where it is named. */
+  readonly parameters?: { readonly nodePath?: string };
 }
 
 /** A volume, as far as it matters here. */
@@ -48,19 +56,30 @@ const MADE_BY = "pv.kubernetes.io/provisioned-by";
  * One look at the cluster: makes a folder and a volume for every claim that has none, and clears away the volumes
  * whose claim is gone. Doing it again changes nothing; what was half done is finished.
  *
- * @param folder holds all volumes of the node
+ * @param classes a claim of one that is not served here, or that names another folder, waits
+ * @param node its folder holds all volumes
  * @returns one line for each volume made or cleared
  */
 export async function keepVolumes(
   claims: readonly Claim[],
   volumes: readonly Volume[],
+  classes: readonly VolumeClass[],
   node: { readonly name: string; readonly folder: string },
   api: VolumeApi,
 ): Promise<readonly string[]> {
+  const served = new Set(
+    classes
+      .filter(
+        ({ provisioner, parameters }) =>
+          provisioner === PROVISIONER && (parameters?.nodePath ?? node.folder) === node.folder,
+      )
+      .map(({ metadata }) => metadata.name),
+  );
   const present = new Set(volumes.map(({ metadata }) => metadata.name));
   const wanted = claims.filter(
     ({ metadata, spec }) =>
-      spec?.storageClassName === VOLUME_CLASS &&
+      spec?.storageClassName !== undefined &&
+      served.has(spec.storageClassName) &&
       spec.volumeName === undefined &&
       metadata.deletionTimestamp === undefined &&
       !present.has(volumeName(metadata)),
@@ -106,7 +125,7 @@ function volumeFor(
       capacity: { storage: spec?.resources?.requests?.storage },
       accessModes: spec?.accessModes,
       persistentVolumeReclaimPolicy: "Delete",
-      storageClassName: VOLUME_CLASS,
+      storageClassName: spec?.storageClassName,
       claimRef: {
         apiVersion: "v1",
         kind: "PersistentVolumeClaim",

@@ -24,6 +24,7 @@ const KNOWN = new Set([
     "rbac.authorization.k8s.io/v1:ClusterRoleBinding",
     "rbac.authorization.k8s.io/v1:Role",
     "rbac.authorization.k8s.io/v1:RoleBinding",
+    "storage.k8s.io/v1:StorageClass",
     "traefik.io/v1alpha1:IngressRoute",
     "traefik.io/v1alpha1:Middleware",
     "traefik.io/v1alpha1:TLSOption",
@@ -47,8 +48,9 @@ const KNOWN = new Set([
   "tls:index/selfSignedCert:SelfSignedCert",
   "pulumi:index:Stash",
   "pulumi:pulumi:Stack",
-  // What a review reads of a server beside its roles and grants.
+  // What a review reads of a server beside its roles and grants, and of a host.
   "live:postgresql:Server",
+  "live:ssh:Storage",
   ...["command", "kubernetes", "postgresql", "pulumi", "random", "tls"].map(
     (provider) => `pulumi:providers:${provider}`,
   ),

@@ -94,7 +94,7 @@ describe("TenantApp", () => {
     const type = "kubernetes:core/v1:PersistentVolumeClaim";
     expect(inputOf(await tenantResources(suspended), type, "acme-app-files", "spec")).toEqual({
       accessModes: ["ReadWriteOnce"],
-      storageClassName: "local-path",
+      storageClassName: "encrypted",
       resources: { requests: { storage: "2Gi" } },
     });
   });

@@ -85,6 +85,10 @@ describe("a review of what is live", () => {
       "-c",
       `cp ${file} ${file}.good && sed -i '1i host all all 0.0.0.0/0 md5' ${file}`,
     ]);
+    const mounted = "/var/lib/volumes/by-hand";
+    await runOn("nl-1", [
+      ...["sh", "-euc", 'mkdir "$1" && mount --bind /var/lib/containerd "$1"', "sh", mounted],
+    ]);
     try {
       const said = openFailures((await reviewed(["--only", "state,live"])).findings).map(
         ({ rule, subject, message }) => `${rule} ${subject} ${message}`,
@@ -101,6 +105,7 @@ describe("a review of what is live", () => {
         /^state-and-live-agree .*app_neighbour on database tenant_reviewed.*got made by hand/,
         /^tenant-fits-its-plan .*app_reviewed: connectionLimit must be 10, got 200/,
         /^server-lets-own-roles-in-only .*nl-1: line 1 must be hostssl, got host/,
+        /^storage-is-encrypted .*nl-1: its storage must be proved encrypted, got: .*by-hand", mounted below "\/var\/lib\/volumes", must lie on storage encrypted/,
       ]) {
         expect(said).toContainEqual(expect.stringMatching(expected));
       }
@@ -110,6 +115,7 @@ describe("a review of what is live", () => {
       ).toEqual(["database tenant_reviewed: who may connect"]);
     } finally {
       await runOn("nl-1", ["mv", `${file}.good`, file]);
+      await runOn("nl-1", ["sh", "-euc", 'umount "$1" && rmdir "$1"', "sh", mounted]);
       await kubectl(
         location,
         "delete",

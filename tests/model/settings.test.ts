@@ -45,9 +45,9 @@ describe("parseFleet", () => {
 
   it("fills in what production usually is", () => {
     const { postgres, kubernetes } = goodFleet().locations["nl-1"] ?? {};
-    expect([postgres?.port, kubernetes?.storageClass, goodFleet().master.ssh.port]).toEqual([
+    expect([postgres?.port, kubernetes?.volumes.folder, goodFleet().master.ssh.port]).toEqual([
       5432,
-      "local-path",
+      "/var/lib/rancher/k3s/storage",
       22,
     ]);
   });

@@ -29,6 +29,9 @@ const QUOTA = "kubernetes:core/v1:ResourceQuota";
 const LIMITS = "kubernetes:core/v1:LimitRange";
 const BACKUP = "fluxbilling:tenant:TenantBackup";
 const COMMAND = "command:remote:Command";
+const CLAIM = "kubernetes:core/v1:PersistentVolumeClaim";
+const STORAGE_CLASS = "kubernetes:storage.k8s.io/v1:StorageClass";
+const STORAGE = "fluxbilling:fleet:EncryptedStorage";
 
 const SYSTEM_OPEN =
   "nl-1-edge-tls: the cluster of nl-1-cluster must have a NetworkPolicy in kube-system that selects every pod and allows nothing either way, got none.";
@@ -1008,6 +1011,121 @@ const STACK_MUTANTS: MutantTable = {
       name: "nl-1-system-default-deny",
       set: { "metadata.namespace": "default" },
       says: [SYSTEM_OPEN],
+    },
+  ],
+  "files-lie-on-encrypted-volumes": [
+    {
+      type: CLAIM,
+      name: "acme-app-files",
+      set: { "spec.storageClassName": "local-path" },
+      says: ["acme-app-files: storageClassName must be encrypted, got local-path."],
+    },
+    {
+      type: CLAIM,
+      name: "acme-app-files",
+      set: { "spec.storageClassName": undefined },
+      says: ["acme-app-files: storageClassName must be encrypted, got none."],
+    },
+    {
+      type: DEPLOYMENT,
+      name: "acme-app-deployment",
+      set: {
+        [`${POD}.volumes.0.ephemeral`]: {
+          volumeClaimTemplate: { spec: { storageClassName: "local-path" } },
+        },
+      },
+      says: ["acme-app-deployment: storageClassName must be encrypted, got local-path."],
+    },
+    {
+      stack: "fleet",
+      type: CLAIM,
+      name: "master-registry-images",
+      set: { "spec.storageClassName": "fast" },
+      says: ["master-registry-images: storageClassName must be encrypted, got fast."],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE_CLASS,
+      name: "nl-1-storage-class",
+      set: { "metadata.name": "fast" },
+      says: ["nl-1-storage-class: a StorageClass must be called encrypted, got fast."],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE_CLASS,
+      name: "nl-1-storage-class",
+      set: { "parameters.nodePath": "/srv/volumes" },
+      says: [
+        "nl-1-storage-class: parameters.nodePath must lie in a folder that is proved encrypted, /var/lib/rancher, /var/lib/kubelet, /var/lib/postgresql, /var/log, got /srv/volumes.",
+      ],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE_CLASS,
+      name: "nl-1-storage-class",
+      set: { "parameters.pathPattern": "../../../srv/{{ .PVName }}" },
+      says: ["nl-1-storage-class: parameters must hold nodePath alone, got pathPattern too."],
+    },
+  ],
+  "host-proves-its-encryption": [
+    {
+      stack: "fleet",
+      type: STORAGE,
+      name: "nl-1-storage",
+      remove: true,
+      says: ["nl-1: its storage must be proved encrypted, got no proof."],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE,
+      name: "fi-1-storage",
+      set: { address: "10.77.0.21" },
+      says: [
+        "fi-1: the host that proves its storage must be its own, 10.77.0.31, got 10.77.0.21.",
+        "fi-1-storage-check: it must ask 10.77.0.21, got 10.77.0.31.",
+      ],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE,
+      name: "store-master-storage",
+      set: { folders: ["/etc"] },
+      says: [
+        "store-master: its folder /var/lib/fluxbilling/backups must be among those that are proved, got /etc.",
+        'store-master-storage-check: its command must be "sh -s check /etc" with at least one folder, got "sh -s check /var/lib/fluxbilling/backups".',
+      ],
+    },
+    {
+      stack: "fleet",
+      type: STORAGE,
+      name: "standby-storage",
+      set: { folders: [] },
+      says: [
+        'standby-storage-check: its command must be "sh -s check " with at least one folder, got "sh -s check /var/lib/postgresql /var/lib/fluxbilling /var/log".',
+      ],
+    },
+    {
+      stack: "fleet",
+      type: COMMAND,
+      name: "master-storage-check",
+      set: { create: "true" },
+      says: [
+        'master-storage-check: its command must be "sh -s check /var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log" with at least one folder, got "true".',
+      ],
+    },
+    {
+      stack: "fleet",
+      type: COMMAND,
+      name: "master-storage-check",
+      set: { "connection.host": "10.77.0.11" },
+      says: ["master-storage-check: it must ask 10.77.0.10, got 10.77.0.11."],
+    },
+    {
+      stack: "fleet",
+      type: COMMAND,
+      name: "nl-1-storage-check",
+      remove: true,
+      says: ["nl-1-storage: exactly one command must prove it, got 0."],
     },
   ],
   "one-default-tls-option": [

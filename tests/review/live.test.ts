@@ -8,6 +8,7 @@ import type { LiveMachine } from "../../review/drift.ts";
 import { openFailures } from "../../review/finding.ts";
 import { clusterScopes, plain } from "../../review/live-cluster.ts";
 import type { LiveObject } from "../../review/live-cluster.ts";
+import { STORAGE_TYPE } from "../../review/live-host.ts";
 import { SERVER_TYPE } from "../../review/live-server.ts";
 import { LIVE_RULES } from "../../review/review.ts";
 import { tenantsShareNoSecret } from "../../review/rules/tenants-share-no-secret.ts";
@@ -37,6 +38,7 @@ const ROLES: readonly Subject[] = STACKS.tenant
 const CONTEXT = {
   machine: "nl-1",
   imageRegistries: ["registry.test"],
+  encryptedFolders: ["/var/lib/rancher"],
   database: { host: "10.77.0.21", port: 5432 },
 };
 
@@ -270,17 +272,28 @@ describe("a live server", () => {
     ssl: "on",
     ssl_min_protocol_version: "TLSv1.3",
     password_encryption: "scram-sha-256",
+    data_directory: "/var/lib/postgresql/15/main",
+  };
+  const GOOD_STORAGE = {
+    folders: ["/var/lib/postgresql", "/var/lib/rancher"],
+    volumes: { files: "/var/lib/rancher/k3s/storage/files" },
+    ciphers: { "/var/lib/postgresql": "dm-crypt AES-256-XTS" },
   };
 
-  function said(hba: readonly object[], settings: object = GOOD_SETTINGS): readonly string[] {
-    const subject: Subject = {
-      ...{ type: SERVER_TYPE, name: "nl-1", urn: "nl-1", props: { hba, settings } },
+  function said(
+    hba: readonly object[],
+    settings: object = GOOD_SETTINGS,
+    storage: object = GOOD_STORAGE,
+  ): readonly string[] {
+    const live = (type: string, props: object): Subject => ({
+      ...{ type, name: "nl-1", urn: "nl-1", props },
       opts: { protect: false, ignoreChanges: [] },
-    };
+    });
+    const subjects = [live(SERVER_TYPE, { hba, settings }), live(STORAGE_TYPE, storage)];
     return LIVE_RULES.flatMap((rule) => {
       const messages: string[] = [];
       if (rule.kind === "stack") {
-        rule.judge([subject], (message) =>
+        rule.judge(subjects, (message) =>
           messages.push(message.slice(0, -rule.remediation.length - 1)),
         );
       }
@@ -321,10 +334,26 @@ describe("a live server", () => {
 
   it.each(Object.keys(GOOD_SETTINGS))("refuses another %s", (setting) => {
     expect(said(GOOD_HBA, { ...GOOD_SETTINGS, [setting]: "off" })).toEqual([
-      expect.stringContaining(`${setting} must be `),
+      expect.stringMatching(/must (be|lie in) /),
     ]);
     expect(said(GOOD_HBA, { ...GOOD_SETTINGS, [setting]: undefined })).toEqual([
       expect.stringContaining(`got ${shown(undefined)}.`),
+    ]);
+  });
+
+  it.each([
+    [{ refusal: "in clear." }, "its storage must be proved encrypted, got: in clear."],
+    [
+      { volumes: { files: "/srv/files" } },
+      "volume files must lie in a folder that is proved encrypted, /var/lib/postgresql, /var/lib/rancher, got /srv/files.",
+    ],
+    [
+      { folders: ["/var/lib/rancher"] },
+      "its databases must lie in a folder that is proved encrypted, /var/lib/rancher, got /var/lib/postgresql/15/main.",
+    ],
+  ])("refuses storage with %j", (spoilt, message) => {
+    expect(said(GOOD_HBA, GOOD_SETTINGS, { ...GOOD_STORAGE, ...spoilt })).toEqual([
+      `nl-1: ${message}`,
     ]);
   });
 });

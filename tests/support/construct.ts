@@ -30,6 +30,7 @@ const OUTPUTS: Readonly<Record<string, (name: string) => Record<string, unknown>
     result: `password-of-${name}`,
     bcryptHash: `bcrypt-of-${name}`,
   }),
+  "command:remote:Command": () => ({ stdout: "{}" }),
   "random:index/randomBytes:RandomBytes": (name) => ({
     base64: Buffer.from(`bytes-of-${name}`).toString("base64"),
   }),

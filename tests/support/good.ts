@@ -46,7 +46,6 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
     },
     database: { address: "10.77.0.21", port: 5432 },
     databaseCaCertificate: "the server's authority",
-    storageClass: "local-path",
     podRange: "10.42.0.0/16",
     certificates: { issuer: "fleet" },
     tenantDomain: "tenants.test",
@@ -114,7 +113,13 @@ export function goodFleetInput(): Record<string, unknown> {
         ["fi-1", "10.77.0.31"],
       ].map(([name = "", address = ""]) => [
         name,
-        { ...machine(address), ...cluster(name), backupStore: "master", capacityTenants: 100 },
+        {
+          ...machine(address),
+          ssh: SSH,
+          ...cluster(name),
+          backupStore: "master",
+          capacityTenants: 100,
+        },
       ]),
     ),
   };

@@ -168,6 +168,21 @@ describe("the engine with the embedded plugins", () => {
     expect(run.stdout).not.toContain("Program exited with non-zero exit code");
   });
 
+  it("keeps the sentence of a program on a host, and not the command before it", () => {
+    const stdout = `Diagnostics:
+  command:remote:Command (nl-1-storage-check):
+    error: Process exited with status 1: running "sh -s check /srv":
+    cat: a warning before
+    Encrypted storage: "/srv" must lie on storage encrypted with AES-256, got /dev/sda1 in clear. See the runbook.
+
+  pulumi:pulumi:Stack (fluxbilling-test):
+    error: update failed
+`;
+    expect(pulumiFailure(STACK, { exitCode: 1, stdout, stderr: "" }).message).toBe(
+      'Encrypted storage: "/srv" must lie on storage encrypted with AES-256, got /dev/sda1 in clear. See the runbook.',
+    );
+  });
+
   it("refuses a wrong passphrase in one sentence and changes nothing", async () => {
     const options = await newStack("passphrase", PROGRAM);
     await succeed(up(), options);

@@ -10,20 +10,21 @@ import {
   keepVolumes,
   PROVISIONER,
   type Volume,
-  VOLUME_CLASS,
+  type VolumeClass,
 } from "../../../embedded/volumes/volumes.ts";
 
+const CLASS = "files";
 const CLAIM = {
   metadata: { name: "files", namespace: "tenant-acme", uid: "0001" },
   spec: {
-    storageClassName: VOLUME_CLASS,
+    storageClassName: CLASS,
     accessModes: ["ReadWriteOnce"],
     resources: { requests: { storage: "5Gi" } },
   },
 } satisfies Claim;
 const VOLUME: Volume = {
   metadata: { name: "pvc-0001", annotations: { "pv.kubernetes.io/provisioned-by": PROVISIONER } },
-  spec: { storageClassName: VOLUME_CLASS, persistentVolumeReclaimPolicy: "Delete" },
+  spec: { storageClassName: CLASS, persistentVolumeReclaimPolicy: "Delete" },
   status: { phase: "Bound" },
 };
 
@@ -50,8 +51,14 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function keep(claims: readonly Claim[], volumes: readonly Volume[]): Promise<void> {
-  await keepVolumes(claims, volumes, { name: "nl-1", folder }, api);
+async function keep(
+  claims: readonly Claim[],
+  volumes: readonly Volume[],
+  { provisioner = PROVISIONER, nodePath = folder } = {},
+): Promise<void> {
+  const parameters = { nodePath };
+  const classes: VolumeClass[] = [{ metadata: { name: CLASS }, provisioner, parameters }];
+  await keepVolumes(claims, volumes, classes, { name: "nl-1", folder }, api);
 }
 
 describe("keepVolumes", () => {
@@ -85,7 +92,7 @@ describe("keepVolumes", () => {
     }
   });
 
-  it("has nothing to do for claims of other classes, bound ones, and ones that are going", async () => {
+  it("has nothing to do for claims of classes that are not served here, bound ones, and ones that are going", async () => {
     const { metadata, spec } = CLAIM;
     await keep(
       [
@@ -96,6 +103,8 @@ describe("keepVolumes", () => {
       [],
     );
     await keep([CLAIM], [VOLUME]);
+    await keep([CLAIM], [], { provisioner: "rancher.io/local-path" });
+    await keep([CLAIM], [], { nodePath: "/elsewhere" });
     expect(applied).toEqual([]);
     expect(await readdir(folder)).toEqual([]);
   });
