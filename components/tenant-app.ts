@@ -2,7 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { COMPONENT_LABEL } from "../model/labels.ts";
 import { APP_PORT } from "../model/network.ts";
-import { PLANS } from "../model/plan.ts";
+import { PLANS, planVariables } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import {
   CONTAINER_SECURITY,
@@ -187,6 +187,7 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
           { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
           { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+          ...Object.entries(planVariables(plan)).map(([name, value]) => ({ name, value })),
         ],
         startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
         readinessProbe: { ...probe("/ready"), periodSeconds: 1, failureThreshold: 5 },

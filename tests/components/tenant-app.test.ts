@@ -67,6 +67,9 @@ describe("TenantApp", () => {
       { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
       { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
       { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+      { name: "DATA_RETENTION_DAYS", value: "7" },
+      { name: "EXECUTIONS_PER_MONTH", value: "1000" },
+      { name: "REPLAYS_PER_MONTH", value: "100" },
     ]);
     expect(await deployment("spec.template.spec.volumes")).toEqual([
       { name: "database", secret: { secretName: "database-app-1", defaultMode: 0o440 } },

@@ -1270,6 +1270,20 @@ const STACK_MUTANTS: MutantTable = {
       set: { [`${CONTAINER}.resources.limits.cpu`]: undefined },
       says: ["acme-app-deployment: container app's cpu limit must be 250m, got none."],
     },
+    ...(
+      [
+        ["DATA_RETENTION_DAYS", "90", "7"],
+        ["EXECUTIONS_PER_MONTH", "500000", "1000"],
+        ["REPLAYS_PER_MONTH", undefined, "100"],
+      ] as const
+    ).map(([variable, got, expected]) => ({
+      type: DEPLOYMENT,
+      name: "acme-app-deployment",
+      set: { [`${CONTAINER}.env.${variable}`]: got },
+      says: [
+        `acme-app-deployment: variable ${variable} must be ${expected}, got ${got ?? "none"}.`,
+      ],
+    })),
     {
       type: ROLE,
       name: "acme-database-app",
