@@ -4,7 +4,7 @@ import { SHUT_RANGES } from "../../model/network.ts";
 import { rootKeyId } from "../../model/settings-key.ts";
 import type { Subject } from "../../policies/rule.ts";
 import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
-import { fleetResources, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
+import { fleetResources, GOOD_IDENTITY, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
 import { judged } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
 import { setPath } from "../support/set-path.ts";
@@ -1454,6 +1454,32 @@ const STACK_MUTANTS: MutantTable = {
     {
       type: POLICY,
       name: "acme-network-allow-app",
+      set: { "spec.egress.2.ports.1.port": 636 },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, got TCP/443, TCP/636.",
+      ],
+    },
+    {
+      stack: "suspended tenant",
+      type: TENANT,
+      name: "acme",
+      set: { "identityKinds.0": "oidc" },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, got TCP/443, TCP/587, TCP/636.",
+      ],
+    },
+    {
+      stack: "suspended tenant",
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.egress.2.ports.2.port": 389 },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, TCP/636, got TCP/443, TCP/587, TCP/389.",
+      ],
+    },
+    {
+      type: POLICY,
+      name: "acme-network-allow-app",
       set: { "spec.egress.1.to.0.ipBlock.cidr": "10.77.0.31/32" },
       says: ["acme-network-allow-app: egress to must be the tenant's own, got 10.77.0.31/32."],
     },
@@ -1623,11 +1649,17 @@ export function nameOf({ name, add }: Mutant): string {
   return name ?? add?.name ?? "none";
 }
 
+/** Beside being suspended it signs people in by a directory: what only such tenants have is spoiled there. */
+export const SUSPENDED = {
+  suspended: true,
+  identity: { providers: GOOD_IDENTITY.identity.providers.filter(({ kind }) => kind === "ldap") },
+};
+
 /** Built once, one after the other: mocks are global. Copy what you spoil. */
 export const STACKS = {
   fleet: judged(await fleetResources()),
   tenant: judged(await tenantResources()),
-  "suspended tenant": judged(await tenantResources({ suspended: true })),
+  "suspended tenant": judged(await tenantResources(SUSPENDED)),
 };
 
 /** What a mutant does, in words. */
