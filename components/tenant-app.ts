@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL } from "../model/labels.ts";
 import { APP_PORT } from "../model/network.ts";
-import { PLANS } from "../model/plan.ts";
+import { PLANS, planVariables } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import {
   CONTAINER_SECURITY,
@@ -11,9 +11,14 @@ import {
   POD_SECURITY,
   SECRET_FILE_MODE,
 } from "../model/pod.ts";
+import type { TenantSettings } from "../model/settings.ts";
 import { tenantNames } from "../model/tenant-name.ts";
 import type { TenantName } from "../model/tenant-name.ts";
 import type { Endpoint } from "./tenant-network.ts";
+
+/** What an application may show of one identity provider: everything but what it signs in there with. */
+export type IdentityProvider = Readonly<Record<"kind" | "name", string>> &
+  Readonly<Record<string, string>>;
 
 /** What a tenant's application needs to know. */
 export interface TenantAppArgs {
@@ -30,11 +35,18 @@ export interface TenantAppArgs {
   /** Range of the addresses that the ingress calls from: whom it says that it calls for is believed (claim P12). */
   readonly proxyRange: string;
   readonly database: Endpoint;
-  /** Secrets that the pods mount, by their plain names. */
+  /** Who may sign in, and for how long. */
+  readonly identity: Omit<TenantSettings["identity"], "providers">;
+  readonly identityProviders: readonly IdentityProvider[];
+  /** The relay for mail. @default the application sends none */
+  readonly mail: TenantSettings["mail"];
+  /** Secrets that the pods mount, by their plain names: each becomes the folder of its key here. */
   readonly secrets: {
     readonly database: string;
     readonly keys: string;
     readonly contract: string;
+    /** Files `provider-<name>-id` and `provider-<name>-secret`, `mail-user` and `mail-password`. @default none are needed */
+    readonly credentials?: string;
   };
   /** Whether the tenant is shut: no pods. */
   readonly suspended: boolean;
@@ -143,11 +155,6 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
     timeoutSeconds: 3,
     failureThreshold: 3,
   });
-  const mounts = {
-    database: args.secrets.database,
-    keys: args.secrets.keys,
-    contract: args.secrets.contract,
-  };
   return {
     serviceAccountName: "app",
     automountServiceAccountToken: false,
@@ -187,12 +194,13 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
           { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
           { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+          ...variables(args),
         ],
         startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
         readinessProbe: { ...probe("/ready"), periodSeconds: 1, failureThreshold: 5 },
         livenessProbe: probe("/live"),
         volumeMounts: [
-          ...Object.keys(mounts).map((volume) => ({
+          ...Object.keys(args.secrets).map((volume) => ({
             name: volume,
             mountPath: `/run/secrets/${volume}`,
             readOnly: true,
@@ -203,7 +211,7 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
       },
     ],
     volumes: [
-      ...Object.entries(mounts).map(([volume, secretName]) => ({
+      ...Object.entries(args.secrets).map(([volume, secretName]) => ({
         name: volume,
         secret: { secretName, defaultMode: SECRET_FILE_MODE },
       })),
@@ -211,4 +219,38 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
       { name: "temporary", emptyDir: { sizeLimit: "128Mi" } },
     ],
   };
+}
+
+/** What the application is told about people, mail and what the plan meters. */
+function variables({
+  plan,
+  identity,
+  identityProviders,
+  mail,
+  secrets,
+}: TenantAppArgs): readonly k8s.types.input.core.v1.EnvVar[] {
+  const values: Readonly<Record<string, string | number>> = {
+    ...planVariables(PLANS[plan]),
+    REGISTRATION: identity.registration,
+    SECOND_FACTOR_ROLES: identity.secondFactor.join(","),
+    SESSION_DAYS: identity.sessionDays,
+    // Lifetimes of access and refresh tokens; a variable that says TOKEN is taken for one.
+    ACCESS_MINUTES: identity.accessTokenMinutes,
+    REFRESH_DAYS: identity.refreshTokenDays,
+    ...(identityProviders.length === 0
+      ? {}
+      : { IDENTITY_PROVIDERS: JSON.stringify(identityProviders) }),
+    ...(mail === undefined
+      ? {}
+      : {
+          MAIL_HOST: mail.host,
+          MAIL_PORT: mail.port,
+          MAIL_FROM: mail.from,
+          MAIL_STARTTLS: "required",
+        }),
+    ...(secrets.credentials === undefined
+      ? {}
+      : { CREDENTIALS_DIRECTORY: "/run/secrets/credentials" }),
+  };
+  return Object.entries(values).map(([name, value]) => ({ name, value: String(value) }));
 }

@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import { createHmac } from "node:crypto";
 import { deriveTenantKey } from "../model/settings-key.ts";
 import type { KeyPurpose, RootKey } from "../model/settings-key.ts";
 import type { TenantName } from "../model/tenant-name.ts";
@@ -19,6 +20,8 @@ export interface TenantKeyArgs {
   readonly oldestKeyGeneration: number;
   /** Version of the random secrets; the version before it stays in the Secret as the previous one. */
   readonly secretGeneration: number;
+  /** What the application signs in elsewhere with: content of files, by their names. */
+  readonly credentials: Readonly<Record<string, string>>;
 }
 
 /** The random secrets of the tenant contract; each is current and, after a rotation, previous. */
@@ -38,7 +41,7 @@ const ATTRIBUTE_PURPOSES: readonly KeyPurpose[] = [
  * The keys that only one tenant's pods can read.
  *
  * Holds: every key is derived for this tenant, purpose and version alone; the root is in no
- * resource; both Secrets are immutable, lie in the tenant's namespace, and are secret in the state.
+ * resource; each Secret is immutable, lies in the tenant's namespace, and is secret in the state.
  */
 export class TenantKey extends pulumi.ComponentResource {
   /**
@@ -48,6 +51,8 @@ export class TenantKey extends pulumi.ComponentResource {
   public readonly keySecretName: string;
   /** Name of the Secret with `session`, `token`, `webhook`, and after a rotation `<name>-previous`. */
   public readonly contractSecretName: string;
+  /** Name of the Secret with the credentials; `undefined`, and no Secret, where there are none. */
+  public readonly credentialsSecretName: string | undefined;
 
   constructor(name: string, args: TenantKeyArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:tenant:TenantKey", name, {}, opts);
@@ -90,6 +95,19 @@ export class TenantKey extends pulumi.ComponentResource {
       },
       placed,
     );
+
+    if (Object.keys(args.credentials).length > 0) {
+      this.credentialsSecretName = `credentials-${contentName(args)}`;
+      new k8s.core.v1.Secret(
+        `${name}-credentials`,
+        {
+          metadata: metadata(this.credentialsSecretName),
+          immutable: true,
+          stringData: pulumi.secret(args.credentials),
+        },
+        placed,
+      );
+    }
     this.registerOutputs({});
   }
 
@@ -103,6 +121,18 @@ export class TenantKey extends pulumi.ComponentResource {
     );
     return secret.result.apply((text) => Buffer.from(text).toString("base64"));
   }
+}
+
+/**
+ * Names credentials after what they are: who changes one where it is kept gets a Secret beside the former one, and
+ * pods rolled onto it, without counting a generation up. By a key, so that no one can try passwords against the name.
+ */
+function contentName({ rootKey, tenant, credentials }: TenantKeyArgs): string {
+  const files = Object.entries(credentials).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return createHmac("sha256", deriveTenantKey(rootKey, tenant, "secret-names", 1))
+    .update(JSON.stringify(files))
+    .digest("hex")
+    .slice(0, 16);
 }
 
 /** The files of the key Secret, in base64. */

@@ -1,6 +1,11 @@
 import * as k8s from "@pulumi/kubernetes";
 import type * as pulumi from "@pulumi/pulumi";
-import { BACKUP_STORE_LABEL, CONTRACT_ANNOTATION, PLAN_LABEL } from "../model/labels.ts";
+import {
+  BACKUP_STORE_LABEL,
+  CONTRACT_ANNOTATION,
+  IDENTITY_ANNOTATION,
+  PLAN_LABEL,
+} from "../model/labels.ts";
 import { PLANS, planQuota } from "../model/plan.ts";
 import { containerResources, POD_SECURITY_LABELS } from "../model/pod.ts";
 import type { TenantSettings } from "../model/settings.ts";
@@ -13,6 +18,8 @@ export interface TenantNamespaceArgs {
   readonly labels: Readonly<Record<string, string>>;
   /** Name of the store that holds the tenant's copies. */
   readonly storeName: string;
+  /** Kinds of the tenant's identity providers: a review of the live cluster knows them from here. */
+  readonly identityKinds: readonly string[];
   /** Whether the namespace refuses to be deleted. */
   readonly protectData: boolean;
 }
@@ -44,8 +51,14 @@ export function tenantNamespace(
           [BACKUP_STORE_LABEL]: args.storeName,
           ...POD_SECURITY_LABELS,
         },
-        annotations:
-          settings.contractRef === undefined ? {} : { [CONTRACT_ANNOTATION]: settings.contractRef },
+        annotations: {
+          ...(settings.contractRef === undefined
+            ? {}
+            : { [CONTRACT_ANNOTATION]: settings.contractRef }),
+          ...(args.identityKinds.length === 0
+            ? {}
+            : { [IDENTITY_ANNOTATION]: args.identityKinds.join(",") }),
+        },
       },
     },
     {

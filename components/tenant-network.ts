@@ -4,7 +4,7 @@ import { COMPONENT_LABEL, SYSTEM_NAMESPACE } from "../model/labels.ts";
 import {
   APP_PORT,
   DNS_POD_LABELS,
-  EGRESS_PORTS,
+  egressPorts,
   INGRESS_POD_LABELS,
   SHUT_RANGES,
 } from "../model/network.ts";
@@ -25,6 +25,8 @@ export interface TenantNetworkArgs {
   readonly database: Endpoint;
   /** SSH of the backup store. */
   readonly store: Endpoint;
+  /** Kinds of the identity providers that the application asks. */
+  readonly identityKinds: readonly string[];
 }
 
 /**
@@ -72,7 +74,7 @@ export class TenantNetwork extends pulumi.ComponentResource {
         database,
         {
           to: [{ ipBlock: { cidr: "0.0.0.0/0", except: [...SHUT_RANGES] } }],
-          ports: EGRESS_PORTS.map((port) => ({ protocol: "TCP", port })),
+          ports: egressPorts(args.identityKinds).map((port) => ({ protocol: "TCP", port })),
         },
       ],
     });

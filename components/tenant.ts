@@ -6,6 +6,7 @@ import type { CertificateSettings, TenantSettings } from "../model/settings.ts";
 import { tenantNames } from "../model/tenant-name.ts";
 import type { Zone } from "../model/zone.ts";
 import { TenantApp } from "./tenant-app.ts";
+import type { IdentityProvider } from "./tenant-app.ts";
 import { TenantBackup } from "./tenant-backup.ts";
 import type { TenantBackupStore } from "./tenant-backup.ts";
 import { TenantDatabase } from "./tenant-database.ts";
@@ -39,6 +40,10 @@ export interface TenantArgs {
   readonly images: { readonly tenantApp: string; readonly backup: string };
   /** Hosts of the registries that images may come from. */
   readonly imageRegistries: readonly string[];
+  /** What the application may show of its identity providers. */
+  readonly identityProviders: readonly IdentityProvider[];
+  /** What the application signs in elsewhere with: content of files, by their names. */
+  readonly credentials: Readonly<Record<string, string>>;
   /** Root of the tenant's keys, for the time of this run. */
   readonly rootKey: RootKey;
   /** Whether what holds the tenant's data refuses to be deleted. */
@@ -62,6 +67,7 @@ export class Tenant extends pulumi.ComponentResource {
 
   constructor(name: string, args: TenantArgs, opts?: pulumi.ComponentResourceOptions) {
     const { settings } = args;
+    const identityKinds = [...new Set(settings.identity.providers.map(({ kind }) => kind))];
     super(
       "fluxbilling:tenant:Tenant",
       name,
@@ -76,6 +82,7 @@ export class Tenant extends pulumi.ComponentResource {
         imageRegistries: args.imageRegistries,
         protectData: args.protectData,
         ...(settings.contractRef === undefined ? {} : { contractRef: settings.contractRef }),
+        ...(identityKinds.length === 0 ? {} : { identityKinds }),
       },
       opts,
     );
@@ -88,7 +95,11 @@ export class Tenant extends pulumi.ComponentResource {
     };
     const { namespace, bounds } = tenantNamespace(
       name,
-      { settings, labels, storeName: args.storeName, protectData: args.protectData },
+      {
+        ...{ settings, labels, identityKinds },
+        storeName: args.storeName,
+        protectData: args.protectData,
+      },
       this,
     );
     const common = { namespace, namespaceName: this.namespaceName, labels };
@@ -96,7 +107,7 @@ export class Tenant extends pulumi.ComponentResource {
 
     const network = new TenantNetwork(
       `${name}-network`,
-      { ...common, database: args.database, store: args.store.endpoint },
+      { ...common, database: args.database, store: args.store.endpoint, identityKinds },
       child,
     );
     const database = new TenantDatabase(
@@ -121,6 +132,7 @@ export class Tenant extends pulumi.ComponentResource {
         keyGeneration: settings.keyGeneration,
         oldestKeyGeneration: settings.oldestKeyGeneration,
         secretGeneration: settings.secretGeneration,
+        credentials: args.credentials,
       },
       child,
     );
@@ -137,10 +149,16 @@ export class Tenant extends pulumi.ComponentResource {
         host: this.host,
         proxyRange: args.podRange,
         database: args.database,
+        identity: settings.identity,
+        identityProviders: args.identityProviders,
+        mail: settings.mail,
         secrets: {
           database: database.appSecretName,
           keys: key.keySecretName,
           contract: key.contractSecretName,
+          ...(key.credentialsSecretName === undefined
+            ? {}
+            : { credentials: key.credentialsSecretName }),
         },
         suspended: settings.suspended,
         protectData: args.protectData,

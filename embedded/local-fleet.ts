@@ -46,7 +46,7 @@ export interface LocalStack {
 
 /** Settings of one local tenant, as `fluxbilling:tenant` takes them. */
 export type LocalTenant = { readonly name: string; readonly location: string } & {
-  readonly [key: string]: string | number | boolean;
+  readonly [key: string]: unknown;
 };
 
 /**

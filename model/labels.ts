@@ -10,6 +10,8 @@ export const PLAN_LABEL = "fluxbilling.dev/plan";
 export const BACKUP_STORE_LABEL = "fluxbilling.dev/backup-store";
 /** Annotation: the contract that allows a zone other than the default. */
 export const CONTRACT_ANNOTATION = "fluxbilling.dev/contract";
+/** Annotation: the kinds of the tenant's identity providers, by comma; none where it has none. */
+export const IDENTITY_ANNOTATION = "fluxbilling.dev/identity";
 /** Label of pods and policies: what a pod is for, `app` or `backup`. */
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
 

@@ -15,8 +15,20 @@ export const SHUT_RANGES = [
   "240.0.0.0/4",
 ] as const;
 
-/** Ports of the outer world that an application may call: HTTPS, and mail by submission. Not 25. */
-export const EGRESS_PORTS = [443, 587] as const;
+/** Port on which a relay takes mail by submission, over STARTTLS. Port 25 leads nowhere (claim P15). */
+export const MAIL_PORT = 587;
+/** Port on which a directory answers over TLS. */
+export const LDAPS_PORT = 636;
+
+/**
+ * Ports of the outer world that a tenant's application may call: HTTPS and mail by submission, and a directory's only
+ * where one of the tenant's identity providers is one.
+ *
+ * @param kinds Kinds of the tenant's identity providers.
+ */
+export function egressPorts(kinds: readonly string[]): readonly number[] {
+  return [443, MAIL_PORT, ...(kinds.includes("ldap") ? [LDAPS_PORT] : [])];
+}
 
 /** Port on which the application listens. */
 export const APP_PORT = 8080;

@@ -27,6 +27,12 @@ export interface Plan {
   readonly requestsPerSecond: number;
   /** Days that a backup is kept. */
   readonly backupRetentionDays: number;
+  /** Days that the application keeps what it recorded (claim R10). */
+  readonly dataRetentionDays: number;
+  /** Executions that the application meters a month (claim R11). */
+  readonly executionsPerMonth: number;
+  /** Replays that it meters a month (claim R11). */
+  readonly replaysPerMonth: number;
 }
 
 /** Days that every backup is kept at least, whatever a plan says. Source: F19. */
@@ -46,6 +52,9 @@ export const PLANS = {
     idleTransactionTimeoutMs: 30_000,
     requestsPerSecond: 20,
     backupRetentionDays: 7,
+    dataRetentionDays: 7,
+    executionsPerMonth: 1_000,
+    replaysPerMonth: 100,
   },
   standard: {
     monthlyPriceCents: 1495,
@@ -59,6 +68,9 @@ export const PLANS = {
     idleTransactionTimeoutMs: 60_000,
     requestsPerSecond: 50,
     backupRetentionDays: 7,
+    dataRetentionDays: 30,
+    executionsPerMonth: 50_000,
+    replaysPerMonth: 5_000,
   },
   business: {
     monthlyPriceCents: 4995,
@@ -72,6 +84,9 @@ export const PLANS = {
     idleTransactionTimeoutMs: 60_000,
     requestsPerSecond: 100,
     backupRetentionDays: 7,
+    dataRetentionDays: 90,
+    executionsPerMonth: 500_000,
+    replaysPerMonth: 50_000,
   },
 } as const satisfies Record<string, Plan>;
 
@@ -129,5 +144,17 @@ export function planQuota(plan: Plan): Quota {
     "count/configmaps": "10",
     "count/jobs.batch": "10",
     "count/cronjobs.batch": "2",
+  };
+}
+
+/**
+ * What the application is told of its plan, as the variables of its container: how long it keeps what it records, and
+ * what it meters (claims R10, R11).
+ */
+export function planVariables(plan: Plan): Readonly<Record<string, string>> {
+  return {
+    DATA_RETENTION_DAYS: String(plan.dataRetentionDays),
+    EXECUTIONS_PER_MONTH: String(plan.executionsPerMonth),
+    REPLAYS_PER_MONTH: String(plan.replaysPerMonth),
   };
 }

@@ -10,11 +10,16 @@ export type RootKey = Buffer & { readonly [rootKeyBrand]: true };
 /**
  * What a derived key is for; each purpose gives an independent key.
  *
- * `settings` encrypts settings; the three others are what an application with searchable encrypted
- * attributes asks for.
+ * `settings` encrypts settings; the three `attributes` are what an application with searchable
+ * encrypted attributes asks for; `secret-names` names Secrets after what they hold and leaves the
+ * process no more than the root does.
  */
 export type KeyPurpose =
-  "settings" | "attributes-primary" | "attributes-deterministic" | "attributes-salt";
+  | "settings"
+  | "attributes-primary"
+  | "attributes-deterministic"
+  | "attributes-salt"
+  | "secret-names";
 
 /** Bytes of the root key and of each derived key. */
 export const KEY_BYTES = 32;

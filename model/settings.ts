@@ -2,6 +2,7 @@ import { z } from "zod";
 import { BACKUP_KEY, IMAGES_MIRROR } from "./backup-store.ts";
 import { CLUSTER_FOLDERS, liesIn, STANDBY_FOLDERS } from "./encrypted-storage.ts";
 import { IMAGE_RULE, parseImage } from "./image.ts";
+import { LDAPS_PORT, MAIL_PORT } from "./network.ts";
 import { controlPlaneHost } from "./panels.ts";
 import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
 import type { PlanName } from "./plan.ts";
@@ -11,20 +12,40 @@ import { DEFAULT_ZONE, needsContract, ZONES } from "./zone.ts";
 import type { Zone } from "./zone.ts";
 
 const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
-const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/;
+const HOST_NAME =
+  /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.[a-z]([a-z0-9-]*[a-z0-9])?$/;
 const PATH = /^\/([A-Za-z0-9._-]+\/)*[A-Za-z0-9._-]+$/;
 const HOST_KEY = /^ssh-ed25519 [A-Za-z0-9+/]+=*$/;
 const ROLE = /^[a-z_][a-z0-9_]*$/;
 const IPV4_RANGE = /^(\d{1,3}\.){3}\d{1,3}\/([89]|[12]\d|3[0-2])$/;
 const KEY_ID = /^[0-9a-f]{16}$/;
+const WORD = /^[\x21-\x7e]{1,255}$/;
+const DN = /^[A-Za-z][A-Za-z0-9-]*=[^=,\s][^\r\n]{0,500}$/;
 
 const SECRET_RULE =
   "must be a reference to a secret, { file: <path> } or { env: <VARIABLE> }, never the secret itself";
 
 const BACKUP_KEY_RULE = "must be a public backup key, age1…, as age-keygen prints it";
 
+const HTTPS_RULE =
+  "must be an https address of a host by its name, on port 443, without a user or a query, as in https://login.example.com/oauth";
+
+const LDAPS_RULE =
+  "must be an ldaps address of a host by its name, on port 636, as in ldaps://directory.example.com";
+
+const CLIENT_RULE =
+  "must be what the provider calls its client, at most 255 plain characters without a space";
+
+const DN_RULE = "must be a distinguished name, as in cn=reader,dc=example,dc=com";
+
+const MAIL_USER_RULE =
+  "must be the name that the relay knows, at most 255 plain characters without a space";
+
 /** Rules about values of which a wrong one may be a secret: it is not shown. */
-const HIDING_RULES: readonly string[] = [SECRET_RULE, BACKUP_KEY_RULE];
+const HIDING_RULES: readonly string[] = [
+  ...[SECRET_RULE, BACKUP_KEY_RULE, HTTPS_RULE, LDAPS_RULE],
+  ...[CLIENT_RULE, DN_RULE, MAIL_USER_RULE],
+];
 
 /** An object whose every key is named here: one that is not is refused, by name. */
 function keys<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
@@ -212,6 +233,122 @@ function image(): z.ZodString {
 
 const generation = whole(1, 1_000);
 
+/** An address of a scheme without anything in it that could be a secret, at the one port that leads out. */
+function address(scheme: string, port: number, rule: string): z.ZodString {
+  const form = new RegExp(
+    `^${scheme}://(?<host>[^/:@?#\\s]+)(:${port})?(/[A-Za-z0-9._~%+-]+)*/?$`,
+    "u",
+  );
+  return z
+    .string({ error: rule })
+    .max(500, { error: rule })
+    .refine((value) => HOST_NAME.test(form.exec(value)?.groups?.["host"] ?? ""), { error: rule });
+}
+
+const https = address("https", 443, HTTPS_RULE);
+
+const named = {
+  /** Name of the provider, which callbacks and the files of its secret carry. */
+  name: text(
+    /^(?=.{1,40}$)[a-z][a-z0-9]*(-[a-z0-9]+)*$/,
+    "must be at most 40 small letters, digits and single hyphens, starting with a letter",
+  ),
+};
+
+/** What the provider has registered the tenant's application as. */
+const client = { clientId: text(WORD, CLIENT_RULE), clientSecret: secretReference };
+
+/** Who says who somebody is, for a tenant's application. */
+const identityProvider = z.discriminatedUnion(
+  "kind",
+  [
+    /** OpenID Connect: the issuer tells all its addresses by itself. */
+    keys({ kind: z.literal("oidc"), ...named, issuer: https, ...client }),
+    /** OAuth 2.0 without it, as GitHub has it. */
+    keys({
+      kind: z.literal("oauth2"),
+      ...named,
+      authorizeUrl: https,
+      tokenUrl: https,
+      ...client,
+    }),
+    keys({
+      kind: z.literal("saml"),
+      ...named,
+      entityId: text(
+        WORD,
+        "must be the provider's entity id, at most 255 plain characters without a space",
+      ),
+      /** Where browsers are sent to sign in. */
+      ssoUrl: https,
+      /** Certificate of the key that signs the provider's answers, a PEM file. It is no secret. */
+      certificateFile: file,
+    }),
+    keys({
+      kind: z.literal("ldap"),
+      ...named,
+      url: address("ldaps", LDAPS_PORT, LDAPS_RULE),
+      /** Who looks people up. */
+      bindDn: text(DN, DN_RULE),
+      bindPassword: secretReference,
+      /** Where people are looked up. */
+      baseDn: text(DN, DN_RULE),
+    }),
+  ],
+  { error: "must be one of oidc, oauth2, saml, ldap" },
+);
+
+const identityProviders = z
+  .array(identityProvider, { error: "must be a list of identity providers" })
+  .check(({ value, issues }) => {
+    for (const [index, { name: own }] of value.entries()) {
+      if (value.findIndex((other) => other.name === own) < index) {
+        const message = "must be the name of one provider only";
+        issues.push({ code: "custom", path: [index, "name"], message, input: own });
+      }
+    }
+  });
+
+const SECOND_FACTOR_RULE = "must be a list of roles with operator among them";
+
+/** Who gets into a tenant's application, how, and for how long. */
+const identity = keys({
+  /** Further ways in beside a password (claims P5, W1, X5). */
+  providers: identityProviders.default([]),
+  /** Whether people may register by themselves (claim W1). */
+  registration: oneOf(["open", "closed"]).default("closed"),
+  /** Roles that must show a second factor; operators always must (claim F14). */
+  secondFactor: z
+    .array(oneOf(["owner", "operator", "billing", "support", "auditor", "viewer"]), {
+      error: SECOND_FACTOR_RULE,
+    })
+    .refine((roles) => roles.includes("operator"), { error: SECOND_FACTOR_RULE })
+    .default(["operator"]),
+  /** Days after which a session ends (claim W2). */
+  sessionDays: whole(1, 90).default(14),
+  /** Minutes that an access token is good for (claim X3). */
+  accessTokenMinutes: whole(5, 1_440).default(60),
+  /** Days that a refresh token is good for (claim X3). */
+  refreshTokenDays: whole(1, 90).default(30),
+});
+
+/** The relay that takes a tenant's mail; the application must insist on STARTTLS (claim P15). */
+const mail = keys({
+  host: hostName,
+  port: z
+    .literal(MAIL_PORT, {
+      error: `must be ${MAIL_PORT}, where mail is submitted over STARTTLS: no other port of mail leads out`,
+    })
+    .default(MAIL_PORT),
+  user: text(WORD, MAIL_USER_RULE),
+  password: secretReference,
+  /** Address that mail comes from. */
+  from: text(
+    /^[A-Za-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)+$/,
+    "must be an address of mail, as in billing@example.com",
+  ),
+});
+
 const tenantSchema = keys({
   name: z.string({ error: TENANT_NAME_RULE }).refine(isTenantName, { error: TENANT_NAME_RULE }),
   location: name,
@@ -231,6 +368,9 @@ const tenantSchema = keys({
   secretGeneration: generation.default(1),
   /** Whether the tenant is shut: no pods, and a 402 for whoever calls. Nothing is deleted. */
   suspended: z.boolean({ error: "must be true or false" }).default(false),
+  identity: identity.prefault({}),
+  /** @default the application sends no mail */
+  mail: mail.optional(),
 });
 
 /** Where a secret is read from: a file's path, relative to the project, or a variable's name. */
@@ -253,6 +393,8 @@ export type StandbySettings = z.infer<typeof fleetSchema>["standby"];
 export type LocationSettings = z.infer<typeof location>;
 /** Everything that is the same for all tenants. */
 export type FleetSettings = z.infer<typeof fleetSchema>;
+/** Where people come from that sign in to a tenant's application. */
+export type IdentityProviderSettings = z.infer<typeof identityProvider>;
 /** Everything that one tenant's stack says about it. */
 export type TenantSettings = z.infer<typeof tenantSchema>;
 

@@ -19,6 +19,7 @@ export interface TenantStatement {
   readonly location?: string;
   readonly imageRegistries?: readonly string[];
   readonly protectData?: boolean;
+  readonly identityKinds?: readonly string[];
 }
 
 /** A tenant whose name is one, with the names that follow from it. */

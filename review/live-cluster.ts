@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { CoreV1Api, KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
 import { FLEET } from "../model/exceptions.ts";
 import {
+  IDENTITY_ANNOTATION,
   LOCATION_LABEL,
   PLAN_LABEL,
   TENANT_LABEL,
@@ -163,7 +164,8 @@ export function clusterScopes(
   });
   return [...groups].map(([namespace, group]): Scope => {
     const subjects = group.map((object) => subjectOf(object, context.machine));
-    const labels = group.find(({ kind }) => kind === "Namespace")?.metadata.labels ?? {};
+    const { labels = {}, annotations = {} } =
+      group.find(({ kind }) => kind === "Namespace")?.metadata ?? {};
     const described =
       namespace === ""
         ? [
@@ -182,6 +184,7 @@ export function clusterScopes(
               zone: labels[ZONE_LABEL],
               location: labels[LOCATION_LABEL],
               imageRegistries: context.imageRegistries,
+              identityKinds: annotations[IDENTITY_ANNOTATION]?.split(",") ?? [],
             }),
             synthetic("pulumi:providers:postgresql", `${context.machine}-server`, context.database),
           ];

@@ -5,6 +5,7 @@ import { tenantNames } from "../model/tenant-name.ts";
 import { refuseMove } from "./placement-record.ts";
 import { machineProviders } from "./providers.ts";
 import type { SecretSource } from "./secret-source.ts";
+import { readIdentity } from "./tenant-identity.ts";
 
 /** What a tenant's stack tells: nothing secret. */
 export interface TenantOutputs {
@@ -31,8 +32,8 @@ export interface TenantOutputs {
 /**
  * One tenant: what is deployed, locked and destroyed as one stack.
  *
- * @throws Refusal `SECRET_MISSING`, `ROOT_KEY`, `AUTHORITY_KEY` or `LOCATION_FIXED`, before anything
- * of the tenant is registered.
+ * @throws Refusal `SECRET_MISSING`, `SETTING_INVALID`, `ROOT_KEY`, `AUTHORITY_KEY` or
+ * `LOCATION_FIXED`, before anything of the tenant is registered.
  */
 export async function deployTenant(
   fleet: FleetSettings,
@@ -48,6 +49,7 @@ export async function deployTenant(
   const databaseCaCertificate = secrets
     .readPublic(location.postgres.caFile, `${setting}.postgres.caFile`)
     .toString("utf8");
+  const { identityProviders, credentials } = readIdentity(settings, secrets);
   const outboundAddresses = location.egressAddresses ?? [location.address];
   // Before the wait, so that the engine starts their plugins meanwhile; a provider makes nothing by itself.
   const providers = machineProviders(locationName, setting, location, secrets);
@@ -77,6 +79,8 @@ export async function deployTenant(
       tenantDomain: fleet.tenantDomain,
       images: fleet.images,
       imageRegistries: fleet.imageRegistries,
+      identityProviders,
+      credentials,
       rootKey,
       protectData: fleet.protectData,
     },

@@ -1,30 +1,36 @@
 import { COMPONENT_LABEL, PLAN_LABEL } from "../../model/labels.ts";
 import { RATE_MIDDLEWARE } from "../../model/headers.ts";
-import { BACKUP_CONNECTIONS, PLAN_NAMES, planQuota, PLANS } from "../../model/plan.ts";
+import {
+  BACKUP_CONNECTIONS,
+  PLAN_NAMES,
+  planQuota,
+  PLANS,
+  planVariables,
+} from "../../model/plan.ts";
 import type { Plan } from "../../model/plan.ts";
 import { isTraefik, metadataOf, podSpecOf, quantity } from "../kubernetes-objects.ts";
 import { shown, stackRule } from "../rule.ts";
 import type { Subject } from "../rule.ts";
 import type { TenantNames } from "../../model/tenant-name.ts";
-import { isPlanName, ofType, tenantsOf } from "../tenant-stack.ts";
+import { isPlanName, ofType, tenantsOf, variableOf } from "../tenant-stack.ts";
 
 /** Says what is not as the plan has it. */
 type Compare = (subject: Subject, what: string, expected: unknown, got: unknown) => void;
 
 /**
- * Quota, limits, replicas, connections, timeouts and rate of a tenant are its plan's.
+ * Quota, limits, replicas, connections, timeouts, rate, retention and meters of a tenant are its plan's.
  *
  * Why: a tenant with more than it pays for takes it from its neighbours; one with less was sold something else.
- * Blind to: the size of a volume, which keeps what it was made with; the quota bounds it.
+ * Blind to: the size of a volume, which keeps what it was made with; the quota bounds it. What the application counts and deletes.
  */
 export const tenantFitsItsPlan = stackRule(
   {
     name: "tenant-fits-its-plan",
     description:
-      "Quota, limits, replicas, connections, timeouts and rate of a tenant are its plan's.",
+      "Quota, limits, replicas, connections, timeouts, rate, retention and meters of a tenant are its plan's.",
     group: "plans",
     severity: "high",
-    claims: ["F38", "F41", "P11"],
+    claims: ["F38", "F41", "P11", "R10", "R11"],
     references: ["SOC 2 A1.1", "ISO 27001:2022 A.8.6", "PCI DSS 4.0.1 A1.1.3"],
     remediation: "Take the numbers from model/plan.ts.",
   },
@@ -106,7 +112,11 @@ function judgePods(subjects: readonly Subject[], plan: Plan, compare: Compare): 
     if (props.spec?.replicas !== 0) {
       compare(subject, "spec.replicas", plan.replicas, props.spec?.replicas);
     }
-    for (const { name, resources } of podSpecOf(subject.type, props)?.containers ?? []) {
+    const containers = podSpecOf(subject.type, props)?.containers ?? [];
+    for (const [variable, expected] of Object.entries(planVariables(plan))) {
+      compare(subject, `variable ${variable}`, expected, variableOf(containers, variable));
+    }
+    for (const { name, resources } of containers) {
       const at = `container ${name ?? "without a name"}'s`;
       compare(
         subject,

@@ -2,7 +2,7 @@ import { SYSTEM_NAMESPACE } from "../../model/labels.ts";
 import {
   APP_PORT,
   DNS_POD_LABELS,
-  EGRESS_PORTS,
+  egressPorts,
   INGRESS_POD_LABELS,
   SHUT_RANGES,
 } from "../../model/network.ts";
@@ -19,7 +19,7 @@ interface End {
 }
 
 /**
- * A tenant's pods reach DNS, their own database, their own backup store and the outer world, and only the ingress reaches the application.
+ * A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application.
  *
  * Why: each further end would be another tenant, the cluster's API server, the metadata address or a neighbour on the network.
  * Blind to: whether the cluster enforces policies; ports that a node keeps open for everyone.
@@ -28,10 +28,10 @@ export const tenantReachesOnlyItsOwn = stackRule(
   {
     name: "tenant-reaches-only-its-own",
     description:
-      "A tenant's pods reach DNS, their own database, their own backup store and the outer world, and only the ingress reaches the application.",
+      "A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application.",
     group: "isolation",
     severity: "critical",
-    claims: ["F1", "F16", "P6", "P12", "P15", "R7"],
+    claims: ["F1", "F16", "P6", "P12", "P15", "R7", "W1"],
     references: [
       "PCI DSS 4.0.1 1.3.1",
       "PCI DSS 4.0.1 1.3.2",
@@ -43,8 +43,9 @@ export const tenantReachesOnlyItsOwn = stackRule(
     remediation: "Leave the policies as components/tenant-network.ts makes them.",
   },
   (subjects, report) => {
-    for (const { names } of tenantsOf(subjects)) {
+    for (const { names, says } of tenantsOf(subjects)) {
       const own = ownServices(subjects, names.namespace);
+      const outer = egressPorts(says.identityKinds ?? []).map((port) => `TCP/${port}`);
       for (const { subject, props } of ofType<{ spec?: NetworkPolicySpec }>(
         subjects,
         "kubernetes:networking.k8s.io/v1:NetworkPolicy",
@@ -60,7 +61,7 @@ export const tenantReachesOnlyItsOwn = stackRule(
           );
         }
         for (const { to, ports } of props.spec?.egress ?? []) {
-          judgeFlow(subject, "egress to", to, ports, (peer) => egressEnd(peer, own));
+          judgeFlow(subject, "egress to", to, ports, (peer) => egressEnd(peer, own, outer));
         }
       }
     }
@@ -116,7 +117,11 @@ function ownServices(subjects: readonly Subject[], namespace: string): ReadonlyM
   );
 }
 
-function egressEnd(peer: NetworkPeer, own: ReadonlyMap<string, End>): End | undefined {
+function egressEnd(
+  peer: NetworkPeer,
+  own: ReadonlyMap<string, End>,
+  outer: readonly string[],
+): End | undefined {
   if (peer.ipBlock === undefined) {
     return isSystemPod(peer, DNS_POD_LABELS)
       ? { is: "DNS", ports: ["UDP/53", "TCP/53"] }
@@ -124,7 +129,7 @@ function egressEnd(peer: NetworkPeer, own: ReadonlyMap<string, End>): End | unde
   }
   const { cidr = "", except = [] } = peer.ipBlock;
   if (cidr === "0.0.0.0/0" && SHUT_RANGES.every((range) => except.includes(range))) {
-    return { is: "the outer world", ports: EGRESS_PORTS.map((port) => `TCP/${port}`) };
+    return { is: "the outer world", ports: outer };
   }
   return cidr.endsWith("/32") && except.length === 0 ? own.get(cidr.slice(0, -3)) : undefined;
 }

@@ -3,8 +3,8 @@ import { stackRule } from "../../policies/rule.ts";
 import type { Subject } from "../../policies/rule.ts";
 import { ofType } from "../../policies/tenant-stack.ts";
 
-/** Entries that everyone may know: certificates. */
-const PUBLIC = /(\.crt|cert\.pub)$/;
+/** Entries that everyone may know: certificates, and the names that go with passwords. */
+const PUBLIC = /(\.crt|cert\.pub)$|^(provider-.+-id|mail-user)$/;
 /** Entries with so few values that two tenants have the same one. */
 const COUNTERS = /^active$/;
 

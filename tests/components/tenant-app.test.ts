@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { PLANS } from "../../model/plan.ts";
 import { at, inputOf } from "../support/construct.ts";
-import { tenantResources } from "../support/good.ts";
+import { GOOD_IDENTITY, tenantResources, TEST_CERTIFICATE } from "../support/good.ts";
 
 /** One input of a tenant's Deployment. */
 async function deployment(
@@ -67,6 +67,14 @@ describe("TenantApp", () => {
       { name: "KEYS_DIRECTORY", value: "/run/secrets/keys" },
       { name: "CONTRACT_DIRECTORY", value: "/run/secrets/contract" },
       { name: "FILES_DIRECTORY", value: "/var/lib/app" },
+      { name: "DATA_RETENTION_DAYS", value: "7" },
+      { name: "EXECUTIONS_PER_MONTH", value: "1000" },
+      { name: "REPLAYS_PER_MONTH", value: "100" },
+      { name: "REGISTRATION", value: "closed" },
+      { name: "SECOND_FACTOR_ROLES", value: "operator" },
+      { name: "SESSION_DAYS", value: "14" },
+      { name: "ACCESS_MINUTES", value: "60" },
+      { name: "REFRESH_DAYS", value: "30" },
     ]);
     expect(await deployment("spec.template.spec.volumes")).toEqual([
       { name: "database", secret: { secretName: "database-app-1", defaultMode: 0o440 } },
@@ -75,6 +83,55 @@ describe("TenantApp", () => {
       { name: "files", persistentVolumeClaim: { claimName: "files" } },
       { name: "temporary", emptyDir: { sizeLimit: "128Mi" } },
     ]);
+  });
+
+  it("tells who signs in how and where mail goes, and mounts what both need for it", async () => {
+    const variables = (await deployment(
+      "spec.template.spec.containers.0.env",
+      GOOD_IDENTITY,
+    )) as readonly { readonly name: string; readonly value: string }[];
+    const told = Object.fromEntries(variables.map(({ name, value }) => [name, value]));
+    expect(told).toMatchObject({
+      REGISTRATION: "open",
+      SECOND_FACTOR_ROLES: "operator,owner",
+      SESSION_DAYS: "7",
+      ACCESS_MINUTES: "15",
+      REFRESH_DAYS: "10",
+      MAIL_HOST: "smtp.example.com",
+      MAIL_PORT: "587",
+      MAIL_FROM: "billing@acme.example",
+      MAIL_STARTTLS: "required",
+      CREDENTIALS_DIRECTORY: "/run/secrets/credentials",
+    });
+    expect(JSON.parse(told["IDENTITY_PROVIDERS"] ?? "")).toEqual([
+      { kind: "oidc", name: "work", issuer: "https://login.example.com/realms/acme" },
+      {
+        ...{ kind: "oauth2", name: "git" },
+        authorizeUrl: "https://git.example.com/authorize",
+        tokenUrl: "https://git.example.com/token",
+      },
+      {
+        ...{ kind: "saml", name: "partner", entityId: "urn:example:partner" },
+        ...{ ssoUrl: "https://partner.example.com/sso", certificate: TEST_CERTIFICATE },
+      },
+      {
+        ...{ kind: "ldap", name: "directory", url: "ldaps://directory.example.com" },
+        baseDn: "dc=example,dc=com",
+      },
+    ]);
+    const pod = "spec.template.spec";
+    expect(await deployment(`${pod}.volumes.3`, GOOD_IDENTITY)).toEqual({
+      name: "credentials",
+      secret: {
+        secretName: expect.stringMatching(/^credentials-[0-9a-f]{16}$/) as string,
+        defaultMode: 0o440,
+      },
+    });
+    expect(await deployment(`${pod}.containers.0.volumeMounts.3`, GOOD_IDENTITY)).toEqual({
+      name: "credentials",
+      mountPath: "/run/secrets/credentials",
+      readOnly: true,
+    });
   });
 
   it("never lets its pods use more connections than the plan has, rollout included", async () => {

@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { Tenant } from "../../components/tenant.ts";
 import { deriveTenantKey } from "../../model/settings-key.ts";
 import { tenantName } from "../../model/tenant-name.ts";
-import { inputOf } from "../support/construct.ts";
+import { construct, inputOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
-import { TEST_ROOT_KEY, tenantResources } from "../support/good.ts";
+import { GOOD_IDENTITY, goodTenantArgs, TEST_ROOT_KEY, tenantResources } from "../support/good.ts";
 
 const ACME = tenantName("acme");
 
@@ -64,6 +66,43 @@ describe("TenantKey", () => {
       webhook: "password-of-acme-key-webhook-3",
       "webhook-previous": "password-of-acme-key-webhook-2",
     });
+  });
+
+  it("holds what the application signs in elsewhere with, and no Secret where there is nothing", async () => {
+    const resources = await tenantResources(GOOD_IDENTITY);
+    expect(secret(resources, "acme-key-credentials", "immutable")).toBe(true);
+    expect(secret(resources, "acme-key-credentials", "stringData")).toEqual({
+      "provider-work-id": "f0".repeat(32),
+      "provider-work-secret": 'secret of {"file":"work.secret"}',
+      "provider-git-id": "acme",
+      "provider-git-secret": 'secret of {"env":"GIT_SECRET"}',
+      "provider-directory-id": "cn=reader,dc=example,dc=com",
+      "provider-directory-secret": 'secret of {"env":"DIRECTORY_PASSWORD"}',
+      "mail-user": "AKIAIOSFODNN7EXAMPLE",
+      "mail-password": 'secret of {"file":"mail.password"}',
+    });
+    const saml = GOOD_IDENTITY.identity.providers.filter(({ kind }) => kind === "saml");
+    for (const settings of [{}, { identity: { providers: saml } }]) {
+      const names = (await tenantResources(settings)).map(({ name }) => name);
+      expect(names).not.toContain("acme-key-credentials");
+    }
+  });
+
+  it("gives changed credentials another name, which says nothing about them", async () => {
+    const named = async (password: string, tenant = "acme"): Promise<unknown> => {
+      const args = goodTenantArgs({ name: tenant });
+      const resources = await construct(() => {
+        new Tenant(tenant, { ...args, credentials: { "mail-password": password } });
+      });
+      return secret(resources, `${tenant}-key-credentials`, "metadata.name");
+    };
+    const name = await named("first");
+    expect(name).toMatch(/^credentials-[0-9a-f]{16}$/);
+    expect(await named("first")).toBe(name);
+    expect(await named("second")).not.toBe(name);
+    expect(await named("first", "acme-2")).not.toBe(name);
+    const digest = createHash("sha256").update('[["mail-password","first"]]').digest("hex");
+    expect(name).not.toBe(`credentials-${digest.slice(0, 16)}`);
   });
 
   it("makes nothing whose id, which the state shows, is a secret", async () => {

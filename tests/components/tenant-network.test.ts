@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { SHUT_RANGES } from "../../model/network.ts";
-import { at, inputsOf } from "../support/construct.ts";
-import { tenantResources } from "../support/good.ts";
+import { at, inputOf, inputsOf } from "../support/construct.ts";
+import { GOOD_IDENTITY, tenantResources } from "../support/good.ts";
 
 const DATABASE = {
   to: [{ ipBlock: { cidr: "10.77.0.21/32" } }],
@@ -66,5 +66,23 @@ describe("TenantNetwork", () => {
         ],
       },
     });
+  });
+
+  it("lets a tenant out to a directory only where it has one, and never to port 25", async () => {
+    const { identity } = GOOD_IDENTITY;
+    const without = identity.providers.filter(({ kind }) => kind !== "ldap");
+    const ports = async (settings: Readonly<Record<string, unknown>>): Promise<unknown> =>
+      inputOf(
+        await tenantResources(settings),
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "acme-network-allow-app",
+        "spec.egress.2.ports",
+      );
+    const tcp = (port: number): object => ({ protocol: "TCP", port });
+    expect(await ports(GOOD_IDENTITY)).toEqual([tcp(443), tcp(587), tcp(636)]);
+    expect(await ports({ identity: { ...identity, providers: without } })).toEqual([
+      tcp(443),
+      tcp(587),
+    ]);
   });
 });

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { planQuota, PLANS } from "../../model/plan.ts";
 import { at, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
-import { tenantResources } from "../support/good.ts";
+import { GOOD_IDENTITY, tenantResources } from "../support/good.ts";
 
 describe("Tenant", () => {
   let resources: readonly Registered[];
@@ -22,6 +22,26 @@ describe("Tenant", () => {
       imageRegistries: ["registry.test", "registry.panels.test"],
       protectData: true,
     });
+  });
+
+  it("says on itself and on its namespace of which kinds its identity providers are", async () => {
+    const identified = await tenantResources(GOOD_IDENTITY);
+    const kinds = ["oidc", "oauth2", "saml", "ldap"];
+    expect(at(inputsOf(identified, "fluxbilling:tenant:Tenant")["acme"], "identityKinds")).toEqual(
+      kinds,
+    );
+    const type = "kubernetes:core/v1:Namespace";
+    expect(inputOf(identified, type, "acme-namespace", "metadata.annotations")).toEqual({
+      "fluxbilling.dev/identity": kinds.join(","),
+    });
+  });
+
+  it("makes nothing more for identity and mail than one Secret", async () => {
+    const names = (all: readonly Registered[]): readonly string[] => all.map(({ name }) => name);
+    const more = names(await tenantResources(GOOD_IDENTITY));
+    expect(more.filter((name) => !names(resources).includes(name))).toEqual([
+      "acme-key-credentials",
+    ]);
   });
 
   it("has a namespace that names tenant, zone, location, plan and store and enforces restricted pods", () => {
@@ -76,8 +96,8 @@ describe("Tenant", () => {
     expect(names(upgraded).toSorted()).toEqual(names(resources).toSorted());
   });
 
-  it("marks every value secret that is one", () => {
-    const secret = resources
+  it("marks every value secret that is one", async () => {
+    const secret = (await tenantResources(GOOD_IDENTITY))
       .filter(({ secretInputs }) => secretInputs.length > 0)
       .map(({ name, secretInputs }) => `${name} ${secretInputs.join()}`);
     expect(secret.toSorted()).toEqual([
@@ -87,6 +107,7 @@ describe("Tenant", () => {
       "acme-database-backup password",
       "acme-database-backup-secret stringData",
       "acme-key-contract data",
+      "acme-key-credentials stringData",
       "acme-key-keys data",
       "nl-1-cluster kubeconfig",
       "nl-1-server password",

@@ -1,4 +1,6 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { destroy, runOnStack } from "../../embedded/deploy.ts";
@@ -8,6 +10,7 @@ import type { PlatformFacts } from "../../embedded/machines/platform.ts";
 import { RULES } from "../../policies/rules.ts";
 import { judge, type Judged, UNKNOWN } from "../support/judge.ts";
 import { platform } from "../support/platform.ts";
+import { identityIn } from "../support/tenants.ts";
 
 const NAME = "known-at-preview";
 
@@ -26,12 +29,15 @@ interface Step {
 describe("the preview of a new tenant, by the real engine", () => {
   let facts: PlatformFacts;
   let stack: LocalStack;
+  let folder: string;
   let resources: readonly Judged[];
   let unknown: readonly string[];
 
   beforeAll(async () => {
     facts = await platform();
-    stack = await writeTenantStack({ name: NAME, location: "nl-1", plan: "lite" });
+    folder = mkdtempSync(join(tmpdir(), "identity-"));
+    const identity = identityIn(folder, facts.machines["nl-1"]);
+    stack = await writeTenantStack({ name: NAME, location: "nl-1", plan: "lite", ...identity });
     const kubeconfigFile = facts.machines["nl-1"].cluster?.kubeconfigFile ?? "";
     const run = await runOnStack(
       ["preview", "--json", "--policy-pack", policyPack()],
@@ -66,7 +72,10 @@ describe("the preview of a new tenant, by the real engine", () => {
     );
   });
 
-  afterAll(() => destroy(stack, facts));
+  afterAll(async () => {
+    await destroy(stack, facts);
+    rmSync(folder, { recursive: true });
+  });
 
   it("leaves nothing unknown but what is secret", () => {
     const kinds = new Set(unknown.map((line) => line.replaceAll(`${NAME}-`, "")));
@@ -75,6 +84,7 @@ describe("the preview of a new tenant, by the real engine", () => {
       "kubernetes:core/v1:Secret database-app-secret data",
       "kubernetes:core/v1:Secret database-backup-secret data",
       "kubernetes:core/v1:Secret key-contract data",
+      "kubernetes:core/v1:Secret key-credentials data",
       "kubernetes:core/v1:Secret key-keys data",
       "postgresql:index/role:Role database-app password",
       "postgresql:index/role:Role database-backup password",

@@ -15,7 +15,7 @@ import type { Exception } from "../../model/exceptions.ts";
 import { RULES } from "../../policies/rules.ts";
 import { EXCEPTION_TYPE, TENANT_TYPE } from "../../policies/tenant-stack.ts";
 import { judgedFields, type Read } from "../policies/judged-fields.ts";
-import { type Mutant, MUTANTS, nameOf, STACKS, titleOf } from "../policies/mutants.ts";
+import { type Mutant, MUTANTS, nameOf, STACKS, SUSPENDED, titleOf } from "../policies/mutants.ts";
 import { goodFleetInput, TEST_ROOT_KEY } from "../support/good.ts";
 import { platform } from "../support/platform.ts";
 import { SMUGGLED, type Spoiling } from "./spoilt-program/spoiling.ts";
@@ -78,7 +78,7 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     const fleetFile = stacks.fleet.configFile.slice(ROOT.length + 1);
     for (const [of, settings] of [
       ["tenant", tenant],
-      ["suspended tenant", { ...tenant, suspended: true }],
+      ["suspended tenant", { ...tenant, ...SUSPENDED }],
     ] as const) {
       write(of, "test.acme", {
         "fluxbilling:fleetFile": fleetFile,
@@ -216,7 +216,8 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
   ): ReturnType<typeof judgedPreview> {
     const file = join(folder, "spoilings.json");
     writeFileSync(file, JSON.stringify(spoilings));
-    const place = { cwd: PROGRAM, env: { FLUX_SPOILINGS: file } };
+    const secrets = { DIRECTORY_PASSWORD: "the directory's" };
+    const place = { cwd: PROGRAM, env: { FLUX_SPOILINGS: file, ...secrets } };
     return judgedPreview(stack, facts, place, ["--policy-pack", pack]);
   }
 });

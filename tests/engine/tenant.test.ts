@@ -1,10 +1,13 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { changeCounts, deploy, destroy, preview } from "../../embedded/deploy.ts";
+import { changeCounts, deploy, destroy, preview, runOnStack } from "../../embedded/deploy.ts";
 import { type LocalStack, TENANT_DOMAIN, writeTenantStack } from "../../embedded/local-fleet.ts";
 import type { MachineFacts, PlatformFacts } from "../../embedded/machines/platform.ts";
 import { ask, handshake, kubectl, platform, query } from "../support/platform.ts";
+import { identityIn, secretsOf, testTenant } from "../support/tenants.ts";
 
 const TENANT = "probe-tenant";
 const HOST = `${TENANT}.${TENANT_DOMAIN}`;
@@ -13,16 +16,20 @@ describe("a tenant's stack", () => {
   let facts: PlatformFacts;
   let location: MachineFacts;
   let stack: LocalStack;
+  let folder: string;
 
   beforeAll(async () => {
     facts = await platform();
     location = facts.machines["nl-1"];
-    stack = await writeTenantStack({ name: TENANT, location: "nl-1", plan: "lite" });
+    folder = mkdtempSync(join(tmpdir(), "identity-"));
+    const identity = identityIn(folder, location);
+    stack = await writeTenantStack({ name: TENANT, location: "nl-1", plan: "lite", ...identity });
     await deploy(stack, facts);
   });
 
   afterAll(async () => {
     await destroy(stack, facts);
+    rmSync(folder, { recursive: true });
     expect(await kubectl(location, "get", "namespaces", "-o", "name")).not.toContain(TENANT);
     const left = await query(
       location,
@@ -52,6 +59,68 @@ describe("a tenant's stack", () => {
     expect(connected).toEqual([{ roles: ["app_probe_tenant"] }]);
   });
 
+  it("runs an application that has taken in identity, mail and meters, and says no secret of them", async () => {
+    const { status, body } = await ask(location.address, HOST, { path: "/attest" });
+    expect(status).toBe(200);
+    expect(JSON.parse(body)).toMatchObject({
+      identity: {
+        callback: `https://${HOST}`,
+        providers: [
+          { kind: "oidc", name: "work" },
+          { kind: "saml", name: "partner" },
+          { kind: "ldap", name: "directory" },
+        ],
+        registration: "open",
+        secondFactor: ["operator", "owner"],
+        accessSeconds: 3_600,
+        refreshSeconds: 30 * 86_400,
+      },
+      session: { maxAgeSeconds: 7 * 86_400 },
+      mail: { host: "smtp.example.com", port: 587, startTls: "required" },
+      meters: { dataRetentionDays: 7, executionsPerMonth: 1_000, replaysPerMonth: 100 },
+    });
+    expect(body).not.toContain("-of-the-test");
+    const { headers } = await ask(location.address, HOST);
+    expect(String(headers["set-cookie"])).toContain("Max-Age=604800");
+  });
+
+  it("reaches a directory beside HTTPS and the relay, for one of its providers is one", async () => {
+    const ports = await kubectl(
+      location,
+      ...["get", "networkpolicy", "allow-app", "--namespace", `tenant-${TENANT}`],
+      ...["-o", "jsonpath={.spec.egress[2].ports[*].port}"],
+    );
+    expect(ports).toBe("443 587 636");
+  });
+
+  it("rolls onto a secret that was changed where it is kept, and leaves the former one nowhere", async () => {
+    const credentials = async (): Promise<ReadonlyMap<string, string | undefined>> => {
+      const secrets = await secretsOf(testTenant(TENANT, location));
+      const kept = [...secrets].filter(([name]) => name.startsWith("credentials-"));
+      return new Map(kept.map(([name, files]) => [name, files.get("mail-password")?.toString()]));
+    };
+    const before = await credentials();
+    expect([...before.values()]).toEqual(["password-of-the-test"]);
+    writeFileSync(join(folder, "password"), "another-of-the-test\n");
+    await deploy(stack, facts);
+    const after = await credentials();
+    expect([...after.values()]).toEqual(["another-of-the-test"]);
+    expect([...after.keys()]).not.toEqual([...before.keys()]);
+    const mounted = await kubectl(
+      location,
+      ...["get", "deployment", "app", "--namespace", `tenant-${TENANT}`],
+      ...[
+        "-o",
+        "jsonpath={.spec.template.spec.volumes[?(@.name=='credentials')].secret.secretName}",
+      ],
+    );
+    expect([...after.keys()]).toEqual([mounted]);
+    expect((await ask(location.address, HOST)).status).toBe(200);
+    const state = await runOnStack(["stack", "export"], stack, facts);
+    expect(state.stdout).toContain(mounted);
+    expect(state.stdout).not.toContain("-of-the-test");
+  });
+
   it("refuses TLS 1.2 and sets HSTS", async () => {
     expect(await handshake(location.address, HOST, "TLSv1.3")).toBe("TLSv1.3");
     expect(await handshake(location.address, HOST, "TLSv1.2")).toBe(
@@ -64,7 +133,6 @@ describe("a tenant's stack", () => {
   it("keeps the root key out of its state, its settings and its namespace", async () => {
     const root = readFileSync(stack.environment.SETTINGS_ENCRYPTION_KEY_FILE, "utf8").trim();
     const forms = [root, Buffer.from(root, "base64").toString("hex")];
-    const { runOnStack } = await import("../../embedded/deploy.ts");
     const state = await runOnStack(["stack", "export", "--show-secrets"], stack, facts);
     const objects = await kubectl(
       location,

@@ -6,6 +6,7 @@ import {
   PLAN_NAMES,
   planQuota,
   PLANS,
+  planVariables,
 } from "../../model/plan.ts";
 
 describe("PLANS", () => {
@@ -17,6 +18,14 @@ describe("PLANS", () => {
         expect(value, key).toBeGreaterThanOrEqual(plans[index]?.[key as keyof typeof plan] ?? 0);
       }
     }
+  });
+
+  it("keeps data and meters executions and replays as the price list says", () => {
+    expect(PLAN_NAMES.map((name) => planVariables(PLANS[name]))).toEqual([
+      { DATA_RETENTION_DAYS: "7", EXECUTIONS_PER_MONTH: "1000", REPLAYS_PER_MONTH: "100" },
+      { DATA_RETENTION_DAYS: "30", EXECUTIONS_PER_MONTH: "50000", REPLAYS_PER_MONTH: "5000" },
+      { DATA_RETENTION_DAYS: "90", EXECUTIONS_PER_MONTH: "500000", REPLAYS_PER_MONTH: "50000" },
+    ]);
   });
 
   it("keeps backups for seven days in every plan", () => {

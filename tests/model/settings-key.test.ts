@@ -71,6 +71,7 @@ describe("deriveTenantKey", () => {
       "attributes-primary",
       "attributes-deterministic",
       "attributes-salt",
+      "secret-names",
     ];
     const keys = [ROOT, other].flatMap((root) =>
       [ACME, tenantName("acme-1")].flatMap((tenant) =>

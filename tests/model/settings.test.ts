@@ -5,17 +5,21 @@ import { parse } from "yaml";
 import { Refusal } from "../../model/refusal.ts";
 import type { RefusalCode } from "../../model/refusal.ts";
 import { parseFleet, parseTenant, placeTenant } from "../../model/settings.ts";
-import { goodFleet, goodFleetInput, goodTenantSettings } from "../support/good.ts";
+import { GOOD_IDENTITY, goodFleet, goodFleetInput, goodTenantSettings } from "../support/good.ts";
 
 const SOURCE = "Pulumi.prod.yaml";
 
 /** A good fleet's settings with one value replaced; `undefined` removes the key. */
 function fleetWith(path: string, value: unknown): Record<string, unknown> {
+  return withValue(goodFleetInput(), path, value);
+}
+
+function withValue(good: object, path: string, value: unknown): Record<string, unknown> {
   // By way of JSON, so that no two places share an object.
-  const fleet = JSON.parse(JSON.stringify(goodFleetInput())) as Record<string, unknown>;
+  const settings = JSON.parse(JSON.stringify(good)) as Record<string, unknown>;
   const steps = path.split("/");
   const last = steps.pop() ?? "";
-  let target = fleet;
+  let target = settings;
   for (const step of steps) {
     target = target[step] as Record<string, unknown>;
   }
@@ -24,7 +28,7 @@ function fleetWith(path: string, value: unknown): Record<string, unknown> {
   } else {
     target[last] = value;
   }
-  return fleet;
+  return settings;
 }
 
 function refusal(code: RefusalCode, ...lines: readonly string[]): Refusal {
@@ -271,7 +275,123 @@ describe("parseTenant", () => {
       oldestKeyGeneration: 1,
       secretGeneration: 1,
       suspended: false,
+      identity: {
+        providers: [],
+        registration: "closed",
+        secondFactor: ["operator"],
+        sessionDays: 14,
+        accessTokenMinutes: 60,
+        refreshTokenDays: 30,
+      },
     });
+  });
+
+  it("takes identity providers of every kind, and a relay at the port for submission", () => {
+    const { identity, mail } = parseTenant(
+      { name: "acme", location: "nl-1", ...GOOD_IDENTITY },
+      SOURCE,
+    );
+    expect({ identity, mail }).toEqual({
+      identity: GOOD_IDENTITY.identity,
+      mail: { ...GOOD_IDENTITY.mail, port: 587 },
+    });
+  });
+
+  const HTTPS =
+    "must be an https address of a host by its name, on port 443, without a user or a query, as in https://login.example.com/oauth";
+  const LDAPS =
+    "must be an ldaps address of a host by its name, on port 636, as in ldaps://directory.example.com";
+  const SECRET =
+    "must be a reference to a secret, { file: <path> } or { env: <VARIABLE> }, never the secret itself";
+
+  it.each<readonly [path: string, value: unknown, says: string]>([
+    ["identity/providers", {}, "must be a list of identity providers, got an object"],
+    [
+      "identity/providers/0/kind",
+      "openid",
+      'must be one of oidc, oauth2, saml, ldap, got "openid"',
+    ],
+    ["identity/providers/1/name", "work", 'must be the name of one provider only, got "work"'],
+    [
+      "identity/providers/0/name",
+      "Work!",
+      'must be at most 40 small letters, digits and single hyphens, starting with a letter, got "Work!"',
+    ],
+    ...[
+      "http://login.example.com",
+      "https://acme:hunter2@login.example.com",
+      "https://login.example.com:8443",
+      "https://login.example.com/?secret=hunter2",
+      "https://10.0.0.1/",
+      "https://login",
+    ].map((value) => ["identity/providers/0/issuer", value, `${HTTPS}, got a string`] as const),
+    ["identity/providers/1/tokenUrl", undefined, `${HTTPS}, got none`],
+    ...["ldap://directory.example.com", "ldaps://directory.example.com:389"].map(
+      (value) => ["identity/providers/3/url", value, `${LDAPS}, got a string`] as const,
+    ),
+    ["identity/providers/0/clientSecret", "hunter2", `${SECRET}, got a string`],
+    ["identity/providers/3/bindPassword", "hunter2", `${SECRET}, got a string`],
+    [
+      "identity/providers/0/clientId",
+      "two words",
+      "must be what the provider calls its client, at most 255 plain characters without a space, got a string",
+    ],
+    [
+      "identity/providers/3/bindDn",
+      "hunter2",
+      "must be a distinguished name, as in cn=reader,dc=example,dc=com, got a string",
+    ],
+    ["identity/registration", "maybe", 'must be one of open, closed, got "maybe"'],
+    [
+      "identity/secondFactor",
+      ["viewer"],
+      "must be a list of roles with operator among them, got a list",
+    ],
+    [
+      "identity/secondFactor/1",
+      "opertor",
+      'must be one of owner, operator, billing, support, auditor, viewer, got "opertor"',
+    ],
+    ["identity/sessionDays", 0, "must be a whole number from 1 to 90, got 0"],
+    ["identity/accessTokenMinutes", 1441, "must be a whole number from 5 to 1440, got 1441"],
+    ["identity/refreshTokenDays", 1.5, "must be a whole number from 1 to 90, got 1.5"],
+    [
+      "mail/port",
+      25,
+      "must be 587, where mail is submitted over STARTTLS: no other port of mail leads out, got 25",
+    ],
+    [
+      "mail/host",
+      "10.0.0.1",
+      'must be a host name of at least two labels, in small letters, got "10.0.0.1"',
+    ],
+    ["mail/password", "hunter2", `${SECRET}, got a string`],
+    [
+      "mail/user",
+      "",
+      "must be the name that the relay knows, at most 255 plain characters without a space, got a string",
+    ],
+    ["mail/from", "Acme", 'must be an address of mail, as in billing@example.com, got "Acme"'],
+  ])("refuses %s %j", (path, value, says) => {
+    const tenant = withValue({ name: "acme", location: "nl-1", ...GOOD_IDENTITY }, path, value);
+    const key = path.replaceAll("/", ".");
+    expect(() => parseTenant(tenant, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        `Setting "fluxbilling:tenant.${key}": ${says}. Correct it in Pulumi.prod.yaml.`,
+      ),
+    );
+  });
+
+  it("refuses a key that a provider of the kind has not", () => {
+    const path = "identity/providers/3/clientId";
+    const tenant = withValue({ name: "acme", location: "nl-1", ...GOOD_IDENTITY }, path, "acme");
+    expect(() => parseTenant(tenant, SOURCE)).toThrow(
+      refusal(
+        "SETTING_INVALID",
+        'Setting "fluxbilling:tenant.identity.providers.3": must hold no key but kind, name, url, bindDn, bindPassword, baseDn, got "clientId". Remove or rename the key in Pulumi.prod.yaml.',
+      ),
+    );
   });
 
   it.each([

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { RULES } from "../../policies/rules.ts";
-import { fleetResources, tenantResources } from "../support/good.ts";
+import { fleetResources, GOOD_IDENTITY, tenantResources } from "../support/good.ts";
 import { judged, say } from "../support/judge.ts";
 import type { Registered } from "../support/construct.ts";
 
@@ -25,5 +25,9 @@ describe("the policy pack", () => {
   it("finds nothing in a tenant of the largest plan with rotated keys and secrets", async () => {
     const settings = { plan: "business", keyGeneration: 3, secretGeneration: 2 };
     expect(violations(await tenantResources(settings))).toEqual([]);
+  });
+
+  it("finds nothing in a tenant with identity providers of every kind and a relay for mail", async () => {
+    expect(violations(await tenantResources(GOOD_IDENTITY))).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@ import { SHUT_RANGES } from "../../model/network.ts";
 import { rootKeyId } from "../../model/settings-key.ts";
 import type { Subject } from "../../policies/rule.ts";
 import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
-import { fleetResources, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
+import { fleetResources, GOOD_IDENTITY, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
 import { judged } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
 import { setPath } from "../support/set-path.ts";
@@ -1388,6 +1388,20 @@ const STACK_MUTANTS: MutantTable = {
       set: { [`${CONTAINER}.resources.limits.cpu`]: undefined },
       says: ["acme-app-deployment: container app's cpu limit must be 250m, got none."],
     },
+    ...(
+      [
+        ["DATA_RETENTION_DAYS", "90", "7"],
+        ["EXECUTIONS_PER_MONTH", "500000", "1000"],
+        ["REPLAYS_PER_MONTH", undefined, "100"],
+      ] as const
+    ).map(([variable, got, expected]) => ({
+      type: DEPLOYMENT,
+      name: "acme-app-deployment",
+      set: { [`${CONTAINER}.env.${variable}`]: got },
+      says: [
+        `acme-app-deployment: variable ${variable} must be ${expected}, got ${got ?? "none"}.`,
+      ],
+    })),
     {
       type: ROLE,
       name: "acme-database-app",
@@ -1555,6 +1569,32 @@ const STACK_MUTANTS: MutantTable = {
     })),
   ],
   "tenant-reaches-only-its-own": [
+    {
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.egress.2.ports.1.port": 636 },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, got TCP/443, TCP/636.",
+      ],
+    },
+    {
+      stack: "suspended tenant",
+      type: TENANT,
+      name: "acme",
+      set: { "identityKinds.0": "oidc" },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, got TCP/443, TCP/587, TCP/636.",
+      ],
+    },
+    {
+      stack: "suspended tenant",
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.egress.2.ports.2.port": 389 },
+      says: [
+        "acme-network-allow-app: egress to the outer world must use TCP/443, TCP/587, TCP/636, got TCP/443, TCP/587, TCP/389.",
+      ],
+    },
     {
       type: POLICY,
       name: "acme-network-allow-app",
@@ -1727,11 +1767,17 @@ export function nameOf({ name, add }: Mutant): string {
   return name ?? add?.name ?? "none";
 }
 
+/** Beside being suspended it signs people in by a directory: what only such tenants have is spoiled there. */
+export const SUSPENDED = {
+  suspended: true,
+  identity: { providers: GOOD_IDENTITY.identity.providers.filter(({ kind }) => kind === "ldap") },
+};
+
 /** Built once, one after the other: mocks are global. Copy what you spoil. */
 export const STACKS = {
   fleet: judged(await fleetResources()),
   tenant: judged(await tenantResources()),
-  "suspended tenant": judged(await tenantResources({ suspended: true })),
+  "suspended tenant": judged(await tenantResources(SUSPENDED)),
 };
 
 /** What a mutant does, in words. */

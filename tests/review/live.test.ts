@@ -13,20 +13,25 @@ import { SERVER_TYPE } from "../../review/live-server.ts";
 import { LIVE_RULES } from "../../review/review.ts";
 import { tenantsShareNoSecret } from "../../review/rules/tenants-share-no-secret.ts";
 import { spoil, STACKS } from "../policies/mutants.ts";
+import type { Judged } from "../support/judge.ts";
 import { stored } from "./stored.ts";
 
 const NOW = new Date("2026-03-02T00:00:00Z");
 
-/** The objects of the good tenant as a cluster would answer them. */
-const OBJECTS: readonly LiveObject[] = STACKS.tenant
-  .filter(({ type }) => type.startsWith("kubernetes:"))
-  .map(({ type, props }) => {
-    const [, version = "", kind = ""] = type.split(":");
-    const object = JSON.parse(JSON.stringify(props)) as LiveObject & {
-      stringData?: Record<string, string>;
-    };
-    return { ...object, apiVersion: version === "core/v1" ? "v1" : version, kind };
-  });
+/** The objects of a tenant as a cluster would answer them. */
+function objectsOf(stack: readonly Judged[]): readonly LiveObject[] {
+  return stack
+    .filter(({ type }) => type.startsWith("kubernetes:"))
+    .map(({ type, props }) => {
+      const [, version = "", kind = ""] = type.split(":");
+      const object = JSON.parse(JSON.stringify(props)) as LiveObject & {
+        stringData?: Record<string, string>;
+      };
+      return { ...object, apiVersion: version === "core/v1" ? "v1" : version, kind };
+    });
+}
+
+const OBJECTS = objectsOf(STACKS.tenant);
 
 const ROLES: readonly Subject[] = STACKS.tenant
   .filter(({ type }) => type.startsWith("postgresql:"))
@@ -42,8 +47,14 @@ const CONTEXT = {
   database: { host: "10.77.0.21", port: 5432 },
 };
 
-function changed(kind: string, name: string, path: string, value: unknown): readonly LiveObject[] {
-  return OBJECTS.map((object) =>
+function changed(
+  kind: string,
+  name: string,
+  path: string,
+  value: unknown,
+  objects = OBJECTS,
+): readonly LiveObject[] {
+  return objects.map((object) =>
     object.kind === kind && object.metadata.name === name
       ? (spoil({ type: kind, name, props: object }, { [path]: value }).props as LiveObject)
       : object,
@@ -86,6 +97,15 @@ describe("a live object", () => {
 describe("a live tenant", () => {
   it("is judged by the same rules, and a good one passes them all", () => {
     expect(failures(OBJECTS)).toEqual([]);
+  });
+
+  it("may reach a directory where its namespace says that it has one", () => {
+    const objects = objectsOf(STACKS["suspended tenant"]);
+    expect(failures(objects)).toEqual([]);
+    const unsaid = changed("Namespace", "tenant-acme", "metadata.annotations", {}, objects);
+    expect(failures(unsaid)).toEqual([
+      expect.stringContaining("must use TCP/443, TCP/587, got TCP/443, TCP/587, TCP/636."),
+    ]);
   });
 
   it("is refused what was made by hand", () => {
@@ -132,8 +152,9 @@ describe("the Secrets of all clusters", () => {
     return messages;
   };
 
-  it("may share certificates and counters, and each its own values", () => {
-    const shared = { "ca.crt": "1", active: "2" };
+  it("may share certificates, names and counters, and each its own values", () => {
+    const names = { "mail-user": "5", "provider-work-id": "6" };
+    const shared = { "ca.crt": "1", active: "2", ...names };
     expect(
       said(
         secret("tenant-a", { ...shared, key: "3", other: "3" }),

@@ -18,6 +18,51 @@ export const TEST_AUTHORITY = sshAuthority(ed25519Pem(0x22), "the test's authori
 /** A public backup key that only tests use. */
 export const TEST_RECIPIENT = "age14394ew67el7vzm4zc6ex5ukhww0jjk0s0zw8nzq3wxe9zxj3n3esk5nllz";
 
+/** A certificate that only tests use, as SAML writes it. */
+export const TEST_CERTIFICATE =
+  "MIIBOjCB7aADAgECAhQunuQS/fzvbPHIosKZzHWoHFk65TAFBgMrZXAwEzERMA8G" +
+  "A1UEAwwIaWRwLnRlc3QwHhcNMjYxMTIzMDI1MzMxWhcNMzYxMTIwMDI1MzMxWjAT" +
+  "MREwDwYDVQQDDAhpZHAudGVzdDAqMAUGAytlcAMhAAaIhK5kg2AUMJpI3MG5i0k8" +
+  "M+XW+U/Cp05wvMzsmwXNo1MwUTAdBgNVHQ4EFgQU6Of/bLRuxRe9s6j6v8tuRrvf" +
+  "w6cwHwYDVR0jBBgwFoAU6Of/bLRuxRe9s6j6v8tuRrvfw6cwDwYDVR0TAQH/BAUw" +
+  "AwEB/zAFBgMrZXADQQBVTky4l8TMHyeKrE4Anp/kgFsPPe96+ajQqtsWjtLMKzXK" +
+  "mmg/1mAtPCMb1VvmRryTpUtGwPqN0d/I//Z6XKQG";
+
+/** What a tenant may say about signing in and mail: a provider of each kind, and a relay. */
+export const GOOD_IDENTITY = {
+  identity: {
+    registration: "open",
+    secondFactor: ["operator", "owner"],
+    sessionDays: 7,
+    accessTokenMinutes: 15,
+    refreshTokenDays: 10,
+    providers: [
+      {
+        ...{ kind: "oidc", name: "work", issuer: "https://login.example.com/realms/acme" },
+        ...{ clientId: "f0".repeat(32), clientSecret: { file: "work.secret" } },
+      },
+      {
+        ...{ kind: "oauth2", name: "git", authorizeUrl: "https://git.example.com/authorize" },
+        ...{ tokenUrl: "https://git.example.com/token", clientId: "acme" },
+        clientSecret: { env: "GIT_SECRET" },
+      },
+      {
+        ...{ kind: "saml", name: "partner", entityId: "urn:example:partner" },
+        ...{ ssoUrl: "https://partner.example.com/sso", certificateFile: "partner.crt" },
+      },
+      {
+        ...{ kind: "ldap", name: "directory", url: "ldaps://directory.example.com" },
+        ...{ bindDn: "cn=reader,dc=example,dc=com", baseDn: "dc=example,dc=com" },
+        bindPassword: { env: "DIRECTORY_PASSWORD" },
+      },
+    ],
+  },
+  mail: {
+    ...{ host: "smtp.example.com", user: "AKIAIOSFODNN7EXAMPLE", from: "billing@acme.example" },
+    password: { file: "mail.password" },
+  },
+} as const;
+
 /** The PKCS #8 PEM of the Ed25519 key whose seed is one byte, thirty-two times. */
 export function ed25519Pem(byte: number): string {
   const der = Buffer.concat([
@@ -54,6 +99,8 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
       backup: `registry.test/fluxbilling/backup@sha256:${"2".repeat(64)}`,
     },
     imageRegistries: ["registry.test"],
+    identityProviders: [],
+    credentials: {},
     rootKey: TEST_ROOT_KEY,
     protectData: true,
   };
@@ -136,7 +183,10 @@ export const TEST_SECRETS: SecretSource = {
     "file" in reference && reference.file === "authority.pem"
       ? ed25519Pem(0x22)
       : `secret of ${JSON.stringify(reference)}`,
-  readPublic: (path) => Buffer.from(`public ${path}`),
+  readPublic: (path) =>
+    path === "partner.crt"
+      ? Buffer.from(TEST_CERTIFICATE, "base64")
+      : Buffer.from(`public ${path}`),
   rootKey: () => TEST_ROOT_KEY,
 };
 

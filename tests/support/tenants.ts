@@ -1,4 +1,5 @@
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { deploy, destroy } from "../../embedded/deploy.ts";
 import { isDeployed, rememberDeployed } from "../../embedded/deployed.ts";
@@ -81,6 +82,53 @@ export async function deleteNeighbours(): Promise<void> {
         rmSync(stack.configFile, { force: true });
       }),
   );
+}
+
+/**
+ * Settings on signing in and mail, for a tenant of its own: a provider with a secret, one with a certificate, a
+ * directory, and a relay.
+ *
+ * @param folder Where the secrets are put, each in a file of its setting's name.
+ */
+export function identityIn(folder: string, { postgres }: MachineFacts): IdentityInput {
+  if (postgres === undefined) throw new Error("The machine must have a PostgreSQL");
+  const secret = (name: string): object => {
+    const file = join(folder, name);
+    writeFileSync(file, `${name}-of-the-test\n`, { mode: 0o600 });
+    return { file };
+  };
+  return {
+    identity: {
+      registration: "open",
+      secondFactor: ["operator", "owner"],
+      sessionDays: 7,
+      providers: [
+        {
+          ...{ kind: "oidc", name: "work", issuer: "https://login.example.com" },
+          ...{ clientId: "f0".repeat(32), clientSecret: secret("clientSecret") },
+        },
+        {
+          ...{ kind: "saml", name: "partner", entityId: "urn:example:partner" },
+          ssoUrl: "https://partner.example.com/sso",
+          certificateFile: postgres.caFile,
+        },
+        {
+          ...{ kind: "ldap", name: "directory", url: "ldaps://directory.example.com" },
+          ...{ bindDn: "cn=reader,dc=example,dc=com", baseDn: "dc=example,dc=com" },
+          bindPassword: secret("bindPassword"),
+        },
+      ],
+    },
+    mail: {
+      ...{ host: "smtp.example.com", user: "AKIAIOSFODNN7EXAMPLE", from: "billing@acme.example" },
+      password: secret("password"),
+    },
+  };
+}
+
+interface IdentityInput {
+  readonly identity: object;
+  readonly mail: object;
 }
 
 /** The content of every Secret of a tenant, by the Secret's name and the file's. */

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"maps"
 	"math/big"
@@ -87,6 +88,42 @@ func contract(t *testing.T) map[string]string {
 	}
 }
 
+// identityContract is what the platform hands over beside for a tenant with a provider of each kind and a relay.
+func identityContract(t *testing.T) map[string]string {
+	t.Helper()
+	block, _ := pem.Decode(newAuthority(t).certificate)
+	providers, err := json.Marshal([]Provider{
+		{Kind: "oidc", Name: "work", Issuer: "https://login.example.com"},
+		{Kind: "oauth2", Name: "git", AuthorizeURL: "https://git.example.com/authorize", TokenURL: "https://git.example.com/token"},
+		{Kind: "saml", Name: "partner", EntityID: "urn:partner", SSOURL: "https://partner.example.com", Certificate: base64.StdEncoding.EncodeToString(block.Bytes)},
+		{Kind: "ldap", Name: "directory", URL: "ldaps://directory.example.com", BaseDN: "dc=example,dc=com"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := map[string]string{}
+	for _, name := range []string{"provider-work-id", "provider-work-secret", "provider-git-id", "provider-git-secret", "provider-directory-id", "provider-directory-secret", "mail-user", "mail-password"} {
+		credentials[name] = "canary " + name
+	}
+	return map[string]string{
+		"REGISTRATION":          "open",
+		"SECOND_FACTOR_ROLES":   "operator,owner",
+		"SESSION_DAYS":          "7",
+		"ACCESS_MINUTES":        "15",
+		"REFRESH_DAYS":          "10",
+		"DATA_RETENTION_DAYS":   "90",
+		"EXECUTIONS_PER_MONTH":  "500000",
+		"REPLAYS_PER_MONTH":     "50000",
+		"IDENTITY_PROVIDERS":    string(providers),
+		"MAIL_HOST":             "smtp.example.com",
+		"MAIL_PORT":             "587",
+		"MAIL_FROM":             "billing@acme.example",
+		"MAIL_STARTTLS":         "required",
+		"CREDENTIALS_DIRECTORY": files(t, credentials),
+		"PUBLIC_URL":            "https://acme.tenants.test",
+	}
+}
+
 func reading(environment map[string]string) (Settings, error) {
 	return ReadSettings(func(name string) (string, bool) {
 		value, ok := environment[name]
@@ -111,16 +148,30 @@ func TestReadSettingsNamesTheWrongOneAndNoSecret(t *testing.T) {
 	cases := map[string]struct{ name, value, want string }{
 		"no tenant":            {"TENANT", "", `setting "TENANT": must be set, got nothing; set it in the Deployment`},
 		"a wrong port":         {"DATABASE_PORT", "0", `setting "DATABASE_PORT": must be a number from 1 to 65535, got "0"; set it in the Deployment`},
-		"an unknown policy":    {"TWO_FACTOR_POLICY", "maybe", `setting "TWO_FACTOR_POLICY": must be off, optional or required, got "maybe"; set it in the Deployment`},
+		"a half-open door":     {"REGISTRATION", "maybe", `setting "REGISTRATION": must be open or closed, got "maybe"; set it in the Deployment`},
+		"no role":              {"SECOND_FACTOR_ROLES", "operator,", `setting "SECOND_FACTOR_ROLES": must be roles by comma, got ""; write them like operator,owner`},
+		"no retention":         {"DATA_RETENTION_DAYS", "0", `setting "DATA_RETENTION_DAYS": must be a number from 1 to 3650, got "0"; set it in the Deployment`},
+		"no list":              {"IDENTITY_PROVIDERS", "{}", `setting "IDENTITY_PROVIDERS": must be a JSON list of identity providers, got what is none`},
+		"a provider too many":  {"IDENTITY_PROVIDERS", `[{"kind":"oidc","name":"work","issuer":"https://a.test"},{"kind":"oidc","name":"work"}]`, `must name each provider once, in at most 40 small letters, digits and hyphens, got "work"`},
+		"a provider's path":    {"IDENTITY_PROVIDERS", `[{"kind":"oidc","name":"../keys"}]`, `must name each provider once, in at most 40 small letters, digits and hyphens, got "../keys"`},
+		"an unknown kind":      {"IDENTITY_PROVIDERS", `[{"kind":"kerberos","name":"work"}]`, `provider "work" must be of kind oidc, oauth2, saml or ldap, got "kerberos"; correct it in the Deployment`},
+		"no issuer":            {"IDENTITY_PROVIDERS", `[{"kind":"oidc","name":"work"}]`, `provider "work" must have issuer, got none; set it in the Deployment`},
+		"no certificate":       {"IDENTITY_PROVIDERS", `[{"kind":"saml","name":"work","entityId":"e","ssoUrl":"s","certificate":"bm8="}]`, `provider "work" must have an X.509 certificate in base64, got what is none; correct it in the Deployment`},
+		"no provider's secret": {"IDENTITY_PROVIDERS", `[{"kind":"oidc","name":"other","issuer":"https://a.test"}]`, `provider-other-id"; mount the Secret there`},
+		"no sender":            {"MAIL_FROM", "", `setting "MAIL_FROM": must be set, got nothing; set it in the Deployment`},
+		"mail in clear":        {"MAIL_STARTTLS", "optional", `setting "MAIL_STARTTLS": must be required, got "optional"; leave it out of the Deployment or set it so`},
+		"mail's old port":      {"MAIL_PORT", "25", `setting "MAIL_PORT": must be a number from 26 to 65535, got "25"; set it in the Deployment`},
+		"no credentials":       {"CREDENTIALS_DIRECTORY", "/nowhere", `must name a file with content, got "/nowhere/`},
 		"no authority":         {"DATABASE_CA_FILE", os.DevNull, `setting "DATABASE_CA_FILE": must name a file with a PEM certificate, got "/dev/null"; mount the Secret there`},
 		"no password":          {"DATABASE_PASSWORD_FILE", "/nowhere", `setting "DATABASE_PASSWORD_FILE": must name a file with content, got "/nowhere"; mount the Secret there`},
 		"no keys":              {"KEYS_DIRECTORY", "/nowhere", `setting "KEYS_DIRECTORY": keyring "/nowhere": must have a file "active", got none; write the active version into it`},
 		"a short secret":       {"CONTRACT_DIRECTORY", files(t, short), `must have at least 32 bytes, got 6; make a longer one`},
 		"a secret too few":     {"CONTRACT_DIRECTORY", files(t, noWebhook), `must be a readable file, got none; mount the Secret there`},
 		"a wrong proxy range":  {"TRUSTED_PROXIES", "10.42.0.0", `setting "TRUSTED_PROXIES": must be address ranges by comma, got "10.42.0.0"; write them like 10.42.0.0/16`},
-		"a session of seconds": {"SESSION_MAX_AGE_SECONDS", "5", `setting "SESSION_MAX_AGE_SECONDS": must be a number from 60 to 34560000, got "5"; set it in the Deployment`},
+		"a session of no day":  {"SESSION_DAYS", "0", `setting "SESSION_DAYS": must be a number from 1 to 400, got "0"; set it in the Deployment`},
 	}
 	good := contract(t)
+	maps.Copy(good, identityContract(t))
 	for name, spoiled := range cases {
 		t.Run(name, func(t *testing.T) {
 			environment := maps.Clone(good)

@@ -214,7 +214,7 @@ func (s *Server) page(response http.ResponseWriter, request *http.Request) {
 		s.fail(response, request, err)
 		return
 	}
-	if session := (sessions{secrets.Session, s.settings.SessionMaxAge, s.now}); !session.isValid(request) {
+	if session := (sessions{secrets.Session, s.settings.Identity.SessionMaxAge, s.now}); !session.isValid(request) {
 		http.SetCookie(response, session.start())
 	}
 	random := make([]byte, 16)
@@ -273,10 +273,12 @@ func (s *Server) attest(response http.ResponseWriter, request *http.Request) {
 			"algorithm": "AES-256-GCM", "activeKeyVersion": ring.Active(), "keys": keys,
 		},
 		"session": map[string]any{
-			"maxAgeSeconds": int(s.settings.SessionMaxAge.Seconds()),
+			"maxAgeSeconds": int(s.settings.Identity.SessionMaxAge.Seconds()),
 			"cookie":        map[string]any{"name": sessionCookie, "secure": true, "httpOnly": true, "sameSite": "Lax"},
 		},
-		"twoFactor":             map[string]string{"policy": s.settings.TwoFactorPolicy},
+		"identity":              s.settings.Identity.attested(s.settings.PublicURL),
+		"mail":                  s.settings.Mail.attested(),
+		"meters":                s.settings.Meters,
 		"contentSecurityPolicy": fmt.Sprintf(contentSecurityPolicy, "{random per answer}"),
 		"database":              facts,
 	})

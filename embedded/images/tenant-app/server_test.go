@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -27,6 +28,13 @@ type countingStore struct{ Store }
 
 func (countingStore) Ready(context.Context) error                { return nil }
 func (countingStore) RecordCount(context.Context) (int64, error) { return 42, nil }
+
+// attestingStore has the tables, and nothing in them.
+type attestingStore struct{ countingStore }
+
+func (attestingStore) Facts(context.Context) (DatabaseFacts, error) {
+	return DatabaseFacts{RowsByKey: map[uint32]int64{}}, nil
+}
 
 func serverWith(t *testing.T, store Store, environment map[string]string) *Server {
 	t.Helper()
@@ -127,6 +135,71 @@ func TestPageStartsASessionOnlyWhereThereIsNone(t *testing.T) {
 	if cookies := second.Result().Cookies(); len(cookies) != 0 {
 		t.Fatalf("got %v", cookies)
 	}
+}
+
+func TestSessionEndsAfterTheDaysThatTheTenantSets(t *testing.T) {
+	for days, age := range map[string]time.Duration{"": 14 * 24 * time.Hour, "2": 48 * time.Hour} {
+		environment := contract(t)
+		environment["SESSION_DAYS"] = days
+		server := serverWith(t, countingStore{}, environment)
+		first := ask(server.Handler(), http.MethodGet, "/", plain).Result().Cookies()
+		if len(first) != 1 || first[0].MaxAge != int(age.Seconds()) {
+			t.Fatalf("got %v", first)
+		}
+		for at, want := range map[time.Duration]int{age - time.Second: 0, age: 1} {
+			server.now = func() time.Time { return start.Add(at) }
+			again := ask(server.Handler(), http.MethodGet, "/", func(request *http.Request) { request.AddCookie(first[0]) })
+			if got := len(again.Result().Cookies()); got != want {
+				t.Errorf("after %s of %s: got %d new sessions, want %d", at, age, got, want)
+			}
+		}
+	}
+}
+
+func TestAttestTellsIdentityMailAndMetersWithoutASecret(t *testing.T) {
+	environment := contract(t)
+	maps.Copy(environment, identityContract(t))
+	got := attested(t, environment)
+	want := map[string]string{
+		"identity": `{"accessSeconds":900,"callback":"https://acme.tenants.test","providers":[{"kind":"oidc","name":"work"},{"kind":"oauth2","name":"git"},{"kind":"saml","name":"partner"},{"kind":"ldap","name":"directory"}],"refreshSeconds":864000,"registration":"open","secondFactor":["operator","owner"]}`,
+		"mail":     `{"host":"smtp.example.com","port":587,"startTls":"required"}`,
+		"meters":   `{"dataRetentionDays":90,"executionsPerMonth":500000,"replaysPerMonth":50000}`,
+	}
+	for part, wanted := range want {
+		if string(got[part]) != wanted {
+			t.Errorf("%s: got %s, want %s", part, got[part], wanted)
+		}
+	}
+	if !strings.Contains(string(got["session"]), `"maxAgeSeconds":604800`) {
+		t.Errorf("got %s", got["session"])
+	}
+}
+
+func TestAttestTellsWhatHoldsWhereNothingIsSet(t *testing.T) {
+	got := attested(t, contract(t))
+	want := map[string]string{
+		"identity": `{"accessSeconds":3600,"callback":"","providers":[],"refreshSeconds":2592000,"registration":"closed","secondFactor":["operator"]}`,
+		"mail":     `null`,
+		"meters":   `{"dataRetentionDays":7,"executionsPerMonth":1000,"replaysPerMonth":100}`,
+	}
+	for part, wanted := range want {
+		if string(got[part]) != wanted {
+			t.Errorf("%s: got %s, want %s", part, got[part], wanted)
+		}
+	}
+}
+
+func attested(t *testing.T, environment map[string]string) map[string]json.RawMessage {
+	t.Helper()
+	answer := ask(serverWith(t, attestingStore{}, environment).Handler(), http.MethodGet, "/attest", plain)
+	if answer.Code != http.StatusOK || strings.Contains(answer.Body.String(), "canary") {
+		t.Fatalf("got %d, %s", answer.Code, answer.Body)
+	}
+	var parts map[string]json.RawMessage
+	if err := json.Unmarshal(answer.Body.Bytes(), &parts); err != nil {
+		t.Fatal(err)
+	}
+	return parts
 }
 
 func TestReadyTellsNothingAboutWhyNot(t *testing.T) {

@@ -4,11 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Settings are the tenant contract as this application was handed it; ReadSettings has checked them.
@@ -20,13 +20,15 @@ type Settings struct {
 
 	Database DatabaseSettings
 
-	PublicURL       string
-	KeysFolder      string
-	ContractFolder  string
-	FilesFolder     string
-	SessionMaxAge   time.Duration
-	TwoFactorPolicy string
-	TrustedProxies  []netip.Prefix
+	PublicURL      string
+	KeysFolder     string
+	ContractFolder string
+	FilesFolder    string
+	Identity       Identity
+	// Mail is nil where the tenant has no relay.
+	Mail           *Mail
+	Meters         Meters
+	TrustedProxies []netip.Prefix
 }
 
 // DatabaseSettings say how to reach the tenant's own database: TLS 1.3, the server's name verified.
@@ -54,12 +56,24 @@ type DatabaseSettings struct {
 //	DATABASE_CA_FILE          default /run/secrets/database/ca.crt
 //	DATABASE_OWNER_ROLE       role that owns the tables; migrations take it on with SET ROLE; default none
 //	DATABASE_MAX_CONNECTIONS  default 4
-//	PUBLIC_URL                where people reach the tenant; shown; default none
+//	PUBLIC_URL                where people reach the tenant, and identity providers send them back to; default none
 //	KEYS_DIRECTORY            default /run/secrets/keys; see Keyring
 //	CONTRACT_DIRECTORY        default /run/secrets/contract; see Secrets
 //	FILES_DIRECTORY           the tenant's volume; must be there; default none
-//	SESSION_MAX_AGE_SECONDS   default 1209600, 14 days
-//	TWO_FACTOR_POLICY         "off", "optional" or "required"; attested; default required
+//	DATA_RETENTION_DAYS, EXECUTIONS_PER_MONTH, REPLAYS_PER_MONTH
+//	                          what the plan lets be kept and counted; default the smallest plan's, 7, 1000 and 100
+//	REGISTRATION              "open" or "closed"; default closed
+//	SECOND_FACTOR_ROLES       roles that must show a second factor, by comma; default operator
+//	SESSION_DAYS              default 14
+//	ACCESS_MINUTES            how long an access token is good for; default 60
+//	REFRESH_DAYS              how long a refresh token is; default 30
+//	IDENTITY_PROVIDERS        JSON list of what may be seen of them; see Provider; default none
+//	MAIL_HOST                 relay for mail; default none, and then no mail is sent
+//	MAIL_PORT                 default 587; never 25
+//	MAIL_FROM                 address that mail comes from
+//	MAIL_STARTTLS             "required", and nothing else; default required
+//	CREDENTIALS_DIRECTORY     default /run/secrets/credentials; provider-<name>-id and provider-<name>-secret of each
+//	                          provider but SAML's, mail-user and mail-password
 //	TRUSTED_PROXIES           address ranges whose X-Forwarded-For counts, by comma; default none
 //
 // Every error names the setting, the rule and the way out, never a secret's value.
@@ -78,17 +92,20 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 			PasswordFile:   reader.text("DATABASE_PASSWORD_FILE", "/run/secrets/database/password"),
 			MaxConnections: int32(reader.number("DATABASE_MAX_CONNECTIONS", 4, 1, 1000)),
 		},
-		KeysFolder:      reader.text("KEYS_DIRECTORY", "/run/secrets/keys"),
-		ContractFolder:  reader.text("CONTRACT_DIRECTORY", "/run/secrets/contract"),
-		SessionMaxAge:   time.Duration(reader.number("SESSION_MAX_AGE_SECONDS", 14*24*3600, 60, 400*24*3600)) * time.Second,
-		TwoFactorPolicy: reader.text("TWO_FACTOR_POLICY", "required"),
+		KeysFolder:     reader.text("KEYS_DIRECTORY", "/run/secrets/keys"),
+		ContractFolder: reader.text("CONTRACT_DIRECTORY", "/run/secrets/contract"),
+		Meters: Meters{
+			DataRetentionDays:  reader.number("DATA_RETENTION_DAYS", 7, 1, 3650),
+			ExecutionsPerMonth: reader.number("EXECUTIONS_PER_MONTH", 1000, 0, math.MaxInt32),
+			ReplaysPerMonth:    reader.number("REPLAYS_PER_MONTH", 100, 0, math.MaxInt32),
+		},
 	}
+	credentials := reader.text("CREDENTIALS_DIRECTORY", "/run/secrets/credentials")
+	settings.Identity = readIdentity(&reader, credentials)
+	settings.Mail = readMail(&reader, credentials)
 	settings.PublicURL, _ = lookup("PUBLIC_URL")
 	settings.FilesFolder, _ = lookup("FILES_DIRECTORY")
 	settings.Database.OwnerRole, _ = lookup("DATABASE_OWNER_ROLE")
-	if policy := settings.TwoFactorPolicy; policy != "off" && policy != "optional" && policy != "required" {
-		reader.refuse("TWO_FACTOR_POLICY", "must be off, optional or required, got %q; set it in the Deployment", policy)
-	}
 
 	caFile := reader.text("DATABASE_CA_FILE", "/run/secrets/database/ca.crt")
 	authorities := x509.NewCertPool()
