@@ -93,6 +93,31 @@ export async function liveVolumes(kubeconfig: string): Promise<Readonly<Record<s
   );
 }
 
+/** Type of the subject with what the nodes of a cluster send to each other by. */
+export const NODES_TYPE = "live:kubernetes:Nodes";
+
+/**
+ * Where flannel writes by what a node's pods reach those of other nodes: its kube subnet manager takes the
+ * annotation's name (flannel-io/flannel, pkg/subnet/kube/annotations.go) under the prefix that K3s gives it
+ * (k3s-io/k3s, pkg/agent/flannel/flannel.go).
+ */
+const BACKEND_ANNOTATION = "flannel.alpha.coreos.com/backend-type";
+
+/** By what each node of a cluster sends to the others, by the nodes' names; nothing where flannel says nothing. */
+export async function liveNodes(kubeconfig: string, machine: string): Promise<Subject> {
+  const config = new KubeConfig();
+  config.loadFromString(kubeconfig);
+  const { items } = await config.makeApiClient(CoreV1Api).listNode();
+  const nodes = items.map(({ metadata }) => [
+    metadata?.name ?? "",
+    metadata?.annotations?.[BACKEND_ANNOTATION] ?? "nothing",
+  ]);
+  return {
+    ...synthetic(NODES_TYPE, machine, { nodes: Object.fromEntries(nodes) as object }),
+    urn: `cluster of ${machine}, nodes`,
+  };
+}
+
 /** The client's classes as plain objects: dates as text, and words that JavaScript reserves as the API has them. */
 export function plain(object: object): LiveObject {
   return JSON.parse(JSON.stringify(object), function (this: unknown, key, value: unknown) {

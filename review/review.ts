@@ -19,13 +19,14 @@ import { asJson } from "./formats/json.ts";
 import { asJunit } from "./formats/junit.ts";
 import { asOscal } from "./formats/oscal.ts";
 import { asSarif } from "./formats/sarif.ts";
-import { clusterScopes, liveObjects, liveVolumes, synthetic } from "./live-cluster.ts";
+import { clusterScopes, liveNodes, liveObjects, liveVolumes, synthetic } from "./live-cluster.ts";
 import { liveStorage } from "./live-host.ts";
 import type { HostAccess } from "./live-host.ts";
 import { liveServer } from "./live-server.ts";
 import { cannotReach, CANNOT_REACH } from "./question.ts";
 import type { Side } from "./question.ts";
 import { ReviewError } from "./review-error.ts";
+import { nodesEncryptWhatTheySend } from "./rules/nodes-encrypt-what-they-send.ts";
 import { serverLetsOwnRolesInOnly } from "./rules/server-lets-own-roles-in-only.ts";
 import { serverSpeaksTls13 } from "./rules/server-speaks-tls-1-3.ts";
 import { storageIsEncrypted } from "./rules/storage-is-encrypted.ts";
@@ -33,8 +34,9 @@ import { tenantsShareNoSecret } from "./rules/tenants-share-no-secret.ts";
 import { stateScope } from "./state.ts";
 import type { StoredStack } from "./state.ts";
 
-/** Rules about what only a live server or host shows. */
+/** Rules about what only a live server, cluster or host shows. */
 export const LIVE_RULES: readonly Rule[] = [
+  nodesEncryptWhatTheySend,
   serverLetsOwnRolesInOnly,
   serverSpeaksTls13,
   storageIsEncrypted,
@@ -187,8 +189,9 @@ export async function readLive(fleet: FleetSettings, secrets: SecretSource): Pro
       const place = machine === "master" ? machine : `locations.${machine}`;
       const setting = `fluxbilling:fleet.${place}`;
       const kubeconfig = secrets.read(kubernetes.kubeconfig, `${setting}.kubernetes.kubeconfig`);
-      const [objects, storage, server] = await Promise.all([
+      const [objects, nodes, storage, server] = await Promise.all([
         liveObjects(kubeconfig),
+        liveNodes(kubeconfig, machine),
         liveVolumes(kubeconfig).then((volumes) =>
           liveStorage(host(machine, place, address, ssh, encryptedFolders), volumes),
         ),
@@ -207,7 +210,7 @@ export async function readLive(fleet: FleetSettings, secrets: SecretSource): Pro
         encryptedFolders,
         database: { host: address, port: postgres.port },
       });
-      return { machine, objects, storage, server, scopes };
+      return { machine, objects, own: [nodes, storage], server, scopes };
     }),
   );
   return {
@@ -217,20 +220,20 @@ export async function readLive(fleet: FleetSettings, secrets: SecretSource): Pro
       server: [...server.values()].flat(),
     })),
     scopes: [
-      ...read.flatMap(({ machine, scopes, server, storage }) =>
-        withServer(machine, scopes, server, storage),
+      ...read.flatMap(({ machine, scopes, server, own }) =>
+        withServer(machine, scopes, server, own),
       ),
       ...(await others),
     ],
   };
 }
 
-/** Puts what is in a server to the tenants that it belongs to; what is left is the machine's, as its storage is. */
+/** Puts what is in a server to the tenants that it belongs to; what is left is the machine's, as its nodes and storage are. */
 function withServer(
   machine: string,
   scopes: readonly Scope[],
   server: ReadonlyMap<string, readonly Subject[]>,
-  storage: Subject,
+  own: readonly Subject[],
 ): readonly Scope[] {
   const left = new Map(server);
   const joined = scopes.map((scope): Scope => {
@@ -238,9 +241,9 @@ function withServer(
       return scope;
     }
     const { database } = tenantNames(scope.tenant);
-    const own = left.get(database) ?? [];
+    const inside = left.get(database) ?? [];
     left.delete(database);
-    return { ...scope, subjects: [...scope.subjects, ...own] };
+    return { ...scope, subjects: [...scope.subjects, ...inside] };
   });
   const rest = [...left.values()].flat();
   const shared = joined.find(({ tenant }) => tenant === FLEET);
@@ -253,7 +256,7 @@ function withServer(
       synthetic("fluxbilling:fleet:DatabaseServer", `${machine}-server`, {}),
       ...(shared?.subjects ?? []),
       ...rest,
-      storage,
+      ...own,
     ],
   };
   return [...joined.filter(({ tenant }) => tenant !== FLEET), fleetScope];

@@ -48,7 +48,8 @@ const KNOWN = new Set([
   "tls:index/selfSignedCert:SelfSignedCert",
   "pulumi:index:Stash",
   "pulumi:pulumi:Stack",
-  // What a review reads of a server beside its roles and grants, and of a host.
+  // What a review reads of a server beside its roles and grants, of a cluster beside its objects, and of a host.
+  "live:kubernetes:Nodes",
   "live:postgresql:Server",
   "live:ssh:Storage",
   ...["command", "kubernetes", "postgresql", "pulumi", "random", "tls"].map(

@@ -6,7 +6,7 @@ import { assess } from "../../review/assess.ts";
 import { drift } from "../../review/drift.ts";
 import type { LiveMachine } from "../../review/drift.ts";
 import { openFailures } from "../../review/finding.ts";
-import { clusterScopes, plain } from "../../review/live-cluster.ts";
+import { clusterScopes, NODES_TYPE, plain } from "../../review/live-cluster.ts";
 import type { LiveObject } from "../../review/live-cluster.ts";
 import { STORAGE_TYPE } from "../../review/live-host.ts";
 import { SERVER_TYPE } from "../../review/live-server.ts";
@@ -305,12 +305,17 @@ describe("a live server", () => {
     hba: readonly object[],
     settings: object = GOOD_SETTINGS,
     storage: object = GOOD_STORAGE,
+    nodes: object = { "nl-1": "nothing" },
   ): readonly string[] {
     const live = (type: string, props: object): Subject => ({
       ...{ type, name: "nl-1", urn: "nl-1", props },
       opts: { protect: false, ignoreChanges: [] },
     });
-    const subjects = [live(SERVER_TYPE, { hba, settings }), live(STORAGE_TYPE, storage)];
+    const subjects = [
+      live(SERVER_TYPE, { hba, settings }),
+      live(STORAGE_TYPE, storage),
+      live(NODES_TYPE, { nodes }),
+    ];
     return LIVE_RULES.flatMap((rule) => {
       const messages: string[] = [];
       if (rule.kind === "stack") {
@@ -377,4 +382,21 @@ describe("a live server", () => {
       `nl-1: ${message}`,
     ]);
   });
+
+  const among = (nodes: Readonly<Record<string, string>>): readonly string[] =>
+    said(GOOD_HBA, GOOD_SETTINGS, GOOD_STORAGE, nodes);
+
+  it("may have several nodes where each encrypts what it sends, and one by itself that sends nothing", () => {
+    expect(among({ "nl-1": "wireguard", "nl-1-b": "wireguard" })).toEqual([]);
+    expect(among({ "nl-1": "vxlan" })).toEqual([]);
+  });
+
+  it.each(["vxlan", "host-gw", "extension", "nothing"])(
+    "refuses a node beside others that sends by %s",
+    (backend) => {
+      expect(among({ "nl-1": "wireguard", "nl-1-b": backend })).toEqual([
+        `nl-1: node nl-1-b must send to the others by wireguard, got ${backend}.`,
+      ]);
+    },
+  );
 });
