@@ -14,6 +14,8 @@ import {
   INGRESS_PORTS,
   KUBELET_PORT,
   LOAD_BALANCER_POD_LABELS,
+  MQTT_PORT,
+  MQTTS_PORT,
   NODE_INGRESS_PORTS,
   SHUT_RANGES,
 } from "../model/network.ts";
@@ -60,6 +62,9 @@ export class SystemNetwork extends pulumi.ComponentResource {
       );
     const api = tcp({ address: args.machineAddress, port: args.apiPort });
     const everyone = [{ ipBlock: { cidr: "0.0.0.0/0" } }];
+    // Tenants' applications may speak MQTT; nothing of the control plane does.
+    const mqtts = args.serves === "tenants" ? [MQTTS_PORT] : [];
+    const ingressPorts = tcpPorts([...INGRESS_PORTS, ...mqtts]);
     const dns: EgressRule = { to: [systemPods(DNS_POD_LABELS)], ports: DNS_PORTS };
 
     const paths = [
@@ -71,13 +76,13 @@ export class SystemNetwork extends pulumi.ComponentResource {
       }),
       policy("allow-ingress", {
         podSelector: { matchLabels: INGRESS_POD_LABELS },
-        ingress: [{ from: everyone, ports: tcpPorts(INGRESS_PORTS) }],
+        ingress: [{ from: everyone, ports: ingressPorts }],
         egress: [api, dns, ...servedBy(args), ...(args.usesAcme ? [OUTER_WORLD] : [])],
       }),
       policy("allow-load-balancer", {
         podSelector: { matchLabels: LOAD_BALANCER_POD_LABELS },
-        ingress: [{ from: everyone, ports: tcpPorts(NODE_INGRESS_PORTS) }],
-        egress: [{ to: [systemPods(INGRESS_POD_LABELS)], ports: tcpPorts(INGRESS_PORTS) }],
+        ingress: [{ from: everyone, ports: tcpPorts([...NODE_INGRESS_PORTS, ...mqtts]) }],
+        egress: [{ to: [systemPods(INGRESS_POD_LABELS)], ports: ingressPorts }],
       }),
       policy("allow-volumes", {
         podSelector: { matchLabels: { app: "local-path-provisioner" } },
@@ -117,7 +122,6 @@ function tcpPorts(ports: readonly number[]): Ports {
 
 /** The ways from the ingress to what it leads to. */
 function servedBy({ serves }: SystemNetworkArgs): EgressRule[] {
-  const ports = tcpPorts([APP_PORT]);
   return serves === "tenants"
     ? [
         {
@@ -127,7 +131,7 @@ function servedBy({ serves }: SystemNetworkArgs): EgressRule[] {
               podSelector: { matchLabels: { [COMPONENT_LABEL]: "app" } },
             },
           ],
-          ports,
+          ports: tcpPorts([APP_PORT, MQTT_PORT]),
         },
       ]
     : CONTROL_PLANE_SERVICES.map((component) => ({
@@ -139,7 +143,7 @@ function servedBy({ serves }: SystemNetworkArgs): EgressRule[] {
             podSelector: { matchLabels: { [COMPONENT_LABEL]: component } },
           },
         ],
-        ports,
+        ports: tcpPorts([APP_PORT]),
       }));
 }
 

@@ -2,7 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL } from "../model/labels.ts";
-import { APP_PORT } from "../model/network.ts";
+import { APP_PORT, MQTT_PORT, MQTT_PORT_NAME } from "../model/network.ts";
 import { PLANS, planVariables } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import {
@@ -48,6 +48,8 @@ export interface TenantAppArgs {
     /** Files `provider-<name>-id` and `provider-<name>-secret`, `mail-user` and `mail-password`. @default none are needed */
     readonly credentials?: string;
   };
+  /** Whether the application speaks MQTT. */
+  readonly mqtt: boolean;
   /** Whether the tenant is shut: no pods. */
   readonly suspended: boolean;
   /** Whether the volume refuses to be deleted. */
@@ -65,6 +67,8 @@ export interface TenantAppArgs {
 export class TenantApp extends pulumi.ComponentResource {
   /** Name of the service that the ingress calls. */
   public readonly serviceName: string;
+  /** Name of the claim on the volume with the tenant's files. */
+  public readonly filesName: string;
 
   constructor(name: string, args: TenantAppArgs, opts?: pulumi.ComponentResourceOptions) {
     super("fluxbilling:tenant:TenantApp", name, {}, opts);
@@ -91,10 +95,11 @@ export class TenantApp extends pulumi.ComponentResource {
       { metadata: metadata("app"), automountServiceAccountToken: false },
       placed,
     );
+    this.filesName = "files";
     const files = new k8s.core.v1.PersistentVolumeClaim(
       `${name}-files`,
       {
-        metadata: metadata("files", unawaited),
+        metadata: metadata(this.filesName, unawaited),
         spec: {
           accessModes: ["ReadWriteOnce"],
           storageClassName: VOLUME_CLASS,
@@ -137,7 +142,12 @@ export class TenantApp extends pulumi.ComponentResource {
         spec: {
           type: "ClusterIP",
           selector,
-          ports: [{ name: "http", port: 80, targetPort: APP_PORT, protocol: "TCP" }],
+          ports: [
+            { name: "http", port: 80, targetPort: APP_PORT, protocol: "TCP" },
+            ...(args.mqtt
+              ? [{ name: MQTT_PORT_NAME, port: MQTT_PORT, targetPort: MQTT_PORT, protocol: "TCP" }]
+              : []),
+          ],
         },
       },
       placed,
@@ -172,7 +182,12 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           plan.appCpuLimitMilli,
           plan.appMemoryMib,
         ),
-        ports: [{ name: "http", containerPort: APP_PORT, protocol: "TCP" }],
+        ports: [
+          { name: "http", containerPort: APP_PORT, protocol: "TCP" },
+          ...(args.mqtt
+            ? [{ name: MQTT_PORT_NAME, containerPort: MQTT_PORT, protocol: "TCP" }]
+            : []),
+        ],
         env: [
           { name: "TENANT", value: args.tenant },
           { name: "PLAN", value: args.plan },
@@ -221,12 +236,13 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
   };
 }
 
-/** What the application is told about people, mail and what the plan meters. */
+/** What the application is told about people, mail, MQTT and what the plan meters. */
 function variables({
   plan,
   identity,
   identityProviders,
   mail,
+  mqtt,
   secrets,
 }: TenantAppArgs): readonly k8s.types.input.core.v1.EnvVar[] {
   const values: Readonly<Record<string, string | number>> = {
@@ -248,6 +264,7 @@ function variables({
           MAIL_FROM: mail.from,
           MAIL_STARTTLS: "required",
         }),
+    ...(mqtt ? { MQTT_PORT } : {}),
     ...(secrets.credentials === undefined
       ? {}
       : { CREDENTIALS_DIRECTORY: "/run/secrets/credentials" }),

@@ -10,7 +10,7 @@ import {
   SUSPENDED_MIDDLEWARE,
   TLS_ANNOTATION,
 } from "../model/headers.ts";
-import { NOBODY } from "../model/network.ts";
+import { MQTT_ENTRY_POINT, MQTT_PORT_NAME, NOBODY } from "../model/network.ts";
 import { PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import type { CertificateSettings } from "../model/settings.ts";
@@ -28,16 +28,18 @@ export interface TenantIngressArgs {
   readonly certificates: CertificateSettings;
   /** Service of the application. */
   readonly serviceName: string;
+  /** Whether the application speaks MQTT. */
+  readonly mqtt: boolean;
   /** Whether the tenant is shut: whoever calls gets a 402. */
   readonly suspended: boolean;
 }
 
 /**
- * The way from a browser to the tenant's application.
+ * The way from a browser to the tenant's application, and from a device that speaks MQTT.
  *
  * Holds: TLS only; the location's TLSOption applies, because no route names another; HSTS, the
- * security headers and the plan's rate limit are on every answer. A suspended tenant keeps its
- * name and answers 402 to everyone, out of the ingress itself: no pod is needed for it.
+ * security headers and the plan's rate limit are on every answer over HTTP. A suspended tenant keeps
+ * its name and answers 402 to everyone, out of the ingress itself: no pod is needed for it.
  */
 export class TenantIngress extends pulumi.ComponentResource {
   constructor(name: string, args: TenantIngressArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -130,6 +132,18 @@ export class TenantIngress extends pulumi.ComponentResource {
         },
         { ...placed, dependsOn: [args.namespace, headers, rate] },
       );
+    }
+    if (args.mqtt) {
+      custom("IngressRouteTCP", "mqtt", {
+        entryPoints: [MQTT_ENTRY_POINT],
+        routes: [
+          {
+            match: `HostSNI(\`${args.host}\`)`,
+            services: [{ name: args.serviceName, port: MQTT_PORT_NAME }],
+          },
+        ],
+        tls: routeTls(args),
+      });
     }
     this.registerOutputs({});
   }

@@ -4,7 +4,9 @@ import {
   BACKUP_STORE_LABEL,
   CONTRACT_ANNOTATION,
   IDENTITY_ANNOTATION,
+  MQTT_ANNOTATION,
   PLAN_LABEL,
+  REPLAY_ANNOTATION,
 } from "../model/labels.ts";
 import { PLANS, planQuota } from "../model/plan.ts";
 import { containerResources, POD_SECURITY_LABELS } from "../model/pod.ts";
@@ -20,6 +22,10 @@ export interface TenantNamespaceArgs {
   readonly storeName: string;
   /** Kinds of the tenant's identity providers: a review of the live cluster knows them from here. */
   readonly identityKinds: readonly string[];
+  /** Whether the application is reached over MQTT: known from here as well. */
+  readonly mqtt: boolean;
+  /** Whether recorded requests can be replayed: as well. */
+  readonly replay: boolean;
   /** Whether the namespace refuses to be deleted. */
   readonly protectData: boolean;
 }
@@ -58,6 +64,8 @@ export function tenantNamespace(
           ...(args.identityKinds.length === 0
             ? {}
             : { [IDENTITY_ANNOTATION]: args.identityKinds.join(",") }),
+          ...(args.mqtt ? { [MQTT_ANNOTATION]: "true" } : {}),
+          ...(args.replay ? { [REPLAY_ANNOTATION]: "true" } : {}),
         },
       },
     },
@@ -71,7 +79,7 @@ export function tenantNamespace(
   const metadata = { namespace: namespaceName, labels: args.labels, name: "plan" };
   const quota = new k8s.core.v1.ResourceQuota(
     `${name}-quota`,
-    { metadata, spec: { hard: planQuota(plan) } },
+    { metadata, spec: { hard: planQuota(plan, args.replay) } },
     placed,
   );
   const usual = containerResources(

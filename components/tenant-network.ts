@@ -6,6 +6,7 @@ import {
   DNS_POD_LABELS,
   egressPorts,
   INGRESS_POD_LABELS,
+  MQTT_PORT,
   SHUT_RANGES,
 } from "../model/network.ts";
 
@@ -27,6 +28,8 @@ export interface TenantNetworkArgs {
   readonly store: Endpoint;
   /** Kinds of the identity providers that the application asks. */
   readonly identityKinds: readonly string[];
+  /** Whether the application speaks MQTT. */
+  readonly mqtt: boolean;
 }
 
 /**
@@ -34,7 +37,7 @@ export interface TenantNetworkArgs {
  *
  * Holds: ingress reaches the application and nothing else does; the application reaches its
  * database, DNS and the outer world without private ranges; the backup job reaches the database and
- * the store; a pod that is neither reaches nothing.
+ * the store; a pod that is neither, a replay among them, reaches nothing.
  */
 export class TenantNetwork extends pulumi.ComponentResource {
   constructor(name: string, args: TenantNetworkArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -60,7 +63,10 @@ export class TenantNetwork extends pulumi.ComponentResource {
       ingress: [
         {
           from: [systemPods(INGRESS_POD_LABELS)],
-          ports: [{ protocol: "TCP", port: APP_PORT }],
+          ports: [APP_PORT, ...(args.mqtt ? [MQTT_PORT] : [])].map((port) => ({
+            protocol: "TCP",
+            port,
+          })),
         },
       ],
       egress: [

@@ -15,6 +15,7 @@ import { TenantKey } from "./tenant-key.ts";
 import { tenantNamespace } from "./tenant-namespace.ts";
 import { TenantNetwork } from "./tenant-network.ts";
 import type { Endpoint } from "./tenant-network.ts";
+import { TenantReplay } from "./tenant-replay.ts";
 
 /** What a tenant needs to know beside its own settings. */
 export interface TenantArgs {
@@ -67,6 +68,9 @@ export class Tenant extends pulumi.ComponentResource {
 
   constructor(name: string, args: TenantArgs, opts?: pulumi.ComponentResourceOptions) {
     const { settings } = args;
+    // A tenant that is shut is neither reached nor replayed: it has nothing of either.
+    const mqtt = settings.mqtt && !settings.suspended;
+    const replay = settings.replay && !settings.suspended;
     const identityKinds = [...new Set(settings.identity.providers.map(({ kind }) => kind))];
     super(
       "fluxbilling:tenant:Tenant",
@@ -83,6 +87,8 @@ export class Tenant extends pulumi.ComponentResource {
         protectData: args.protectData,
         ...(settings.contractRef === undefined ? {} : { contractRef: settings.contractRef }),
         ...(identityKinds.length === 0 ? {} : { identityKinds }),
+        ...(mqtt ? { mqtt } : {}),
+        ...(replay ? { replay } : {}),
       },
       opts,
     );
@@ -96,7 +102,7 @@ export class Tenant extends pulumi.ComponentResource {
     const { namespace, bounds } = tenantNamespace(
       name,
       {
-        ...{ settings, labels, identityKinds },
+        ...{ settings, labels, identityKinds, mqtt, replay },
         storeName: args.storeName,
         protectData: args.protectData,
       },
@@ -107,7 +113,7 @@ export class Tenant extends pulumi.ComponentResource {
 
     const network = new TenantNetwork(
       `${name}-network`,
-      { ...common, database: args.database, store: args.store.endpoint, identityKinds },
+      { ...common, database: args.database, store: args.store.endpoint, identityKinds, mqtt },
       child,
     );
     const database = new TenantDatabase(
@@ -152,6 +158,7 @@ export class Tenant extends pulumi.ComponentResource {
         identity: settings.identity,
         identityProviders: args.identityProviders,
         mail: settings.mail,
+        mqtt,
         secrets: {
           database: database.appSecretName,
           keys: key.keySecretName,
@@ -175,6 +182,7 @@ export class Tenant extends pulumi.ComponentResource {
         tenantDomain: args.tenantDomain,
         certificates: args.certificates,
         serviceName: app.serviceName,
+        mqtt,
         suspended: settings.suspended,
       },
       child,
@@ -193,6 +201,19 @@ export class Tenant extends pulumi.ComponentResource {
       },
       { ...child, dependsOn: [network, database] },
     );
+    if (replay) {
+      new TenantReplay(
+        `${name}-replay`,
+        {
+          ...common,
+          tenant: settings.name,
+          plan: settings.plan,
+          image: args.images.tenantApp,
+          filesName: app.filesName,
+        },
+        { ...child, dependsOn: [...bounds, network] },
+      );
+    }
     this.backupSchedule = backup.schedule;
     this.registerOutputs({ host: this.host, namespace: this.namespaceName });
   }

@@ -12,7 +12,11 @@ export const BACKUP_STORE_LABEL = "fluxbilling.dev/backup-store";
 export const CONTRACT_ANNOTATION = "fluxbilling.dev/contract";
 /** Annotation: the kinds of the tenant's identity providers, by comma; none where it has none. */
 export const IDENTITY_ANNOTATION = "fluxbilling.dev/identity";
-/** Label of pods and policies: what a pod is for, `app` or `backup`. */
+/** Annotation, `true`: the tenant's application is reached over MQTT. None where it is not. */
+export const MQTT_ANNOTATION = "fluxbilling.dev/mqtt";
+/** Annotation, `true`: the tenant replays what it has recorded. None where it does not. */
+export const REPLAY_ANNOTATION = "fluxbilling.dev/replay";
+/** Label of pods and policies: what a pod is for, `app`, `backup` or `replay`. */
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
 
 /** Prefix of every tenant's namespace. */

@@ -33,6 +33,15 @@ export function egressPorts(kinds: readonly string[]): readonly number[] {
 /** Port on which the application listens. */
 export const APP_PORT = 8080;
 
+/** Port on which the application speaks MQTT, where its tenant has that; also of its service (claim W12). */
+export const MQTT_PORT = 1883;
+/** Name of that port of the service. */
+export const MQTT_PORT_NAME = "mqtt";
+/** The ingress's entry point for MQTT over TLS. */
+export const MQTT_ENTRY_POINT = "mqtts";
+/** Its port, of the ingress's own pods and of a location's node alike. */
+export const MQTTS_PORT = 8883;
+
 /** Labels of the pods that the ingress of a cluster runs in. */
 export const INGRESS_POD_LABELS = { "app.kubernetes.io/name": "traefik" } as const;
 /** Labels of the pods that answer DNS in a cluster. */

@@ -112,21 +112,24 @@ export const BACKUP_CONNECTIONS = 2;
 export type Quota = Readonly<Record<string, string>>;
 
 /**
- * The quota of a tenant's namespace: its pods, one more while a rollout replaces the old ones, and
- * the backup job. Ports on nodes and load balancers are shut for everyone.
+ * The quota of a tenant's namespace: its pods, one more while a rollout replaces the old ones, the
+ * backup job, and where the tenant replays one replay. Ports on nodes and load balancers are shut
+ * for everyone.
  *
  * The one more is of the largest plan: in a downgrade the pods that still run are the larger ones,
  * and without room for them the new ones would never start.
+ *
+ * @param replays Whether the tenant replays; a replay is as large as a pod of the application.
  */
-export function planQuota(plan: Plan): Quota {
-  const { replicas } = plan;
+export function planQuota(plan: Plan, replays = false): Quota {
+  const pods = plan.replicas + (replays ? 1 : 0);
   const most = (key: "appCpuRequestMilli" | "appCpuLimitMilli" | "appMemoryMib"): number =>
     Math.max(...Object.values(PLANS).map((other) => other[key]));
   const cpuRequestMilli =
-    replicas * plan.appCpuRequestMilli + most("appCpuRequestMilli") + BACKUP_CPU_REQUEST_MILLI;
+    pods * plan.appCpuRequestMilli + most("appCpuRequestMilli") + BACKUP_CPU_REQUEST_MILLI;
   const cpuLimitMilli =
-    replicas * plan.appCpuLimitMilli + most("appCpuLimitMilli") + BACKUP_CPU_LIMIT_MILLI;
-  const memoryMib = replicas * plan.appMemoryMib + most("appMemoryMib") + BACKUP_MEMORY_MIB;
+    pods * plan.appCpuLimitMilli + most("appCpuLimitMilli") + BACKUP_CPU_LIMIT_MILLI;
+  const memoryMib = pods * plan.appMemoryMib + most("appMemoryMib") + BACKUP_MEMORY_MIB;
   return {
     "requests.cpu": `${cpuRequestMilli}m`,
     "limits.cpu": `${cpuLimitMilli}m`,
@@ -135,7 +138,7 @@ export function planQuota(plan: Plan): Quota {
     "requests.storage": `${plan.filesGib}Gi`,
     "requests.ephemeral-storage": "4Gi",
     "limits.ephemeral-storage": "4Gi",
-    pods: `${replicas + 2}`,
+    pods: `${pods + 2}`,
     persistentvolumeclaims: "1",
     services: "1",
     "services.nodeports": "0",

@@ -368,6 +368,10 @@ const tenantSchema = keys({
   secretGeneration: generation.default(1),
   /** Whether the tenant is shut: no pods, and a 402 for whoever calls. Nothing is deleted. */
   suspended: z.boolean({ error: "must be true or false" }).default(false),
+  /** Whether the application speaks MQTT: over TLS alone, at the tenant's own host (claim W12). */
+  mqtt: z.boolean({ error: "must be true or false" }).default(false),
+  /** Whether recorded requests can be replayed, by a job that reaches nothing (claim R6). */
+  replay: z.boolean({ error: "must be true or false" }).default(false),
   identity: identity.prefault({}),
   /** @default the application sends no mail */
   mail: mail.optional(),

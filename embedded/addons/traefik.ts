@@ -14,6 +14,7 @@ import {
 
 const WEB_PORT = 8000;
 const SECURE_PORT = 8443;
+const MQTTS_PORT = 8883;
 const PING_PORT = 8080;
 const METRICS_PORT = 9100;
 
@@ -23,8 +24,9 @@ const SELECTOR = { "app.kubernetes.io/name": "traefik" } as const;
  * The cluster's ingress, with the names, labels and entry points that K3s gives it.
  *
  * As in K3s it serves plain HTTP and whatever TLS Traefik serves by default, and trusts nobody's X-Forwarded-For:
- * what the fleet asks beyond that, it has to set up itself, here as there. Where K3s puts a load balancer before it,
- * the node's ports 80 and 443 lead to its pod.
+ * what the fleet asks beyond that, it has to set up itself, here as there. Beside K3s's own it has the entry point for MQTT
+ * that docs/runbooks/own-clusters.md asks for. Where K3s puts a load balancer before it, the node's ports 80, 443 and 8883
+ * lead to its pod.
  */
 export async function traefik(target: AddonsTarget, image: string): Promise<KubernetesObject[]> {
   const metadata = { name: "traefik", namespace: SYSTEM_NAMESPACE };
@@ -69,6 +71,7 @@ export async function traefik(target: AddonsTarget, image: string): Promise<Kube
         ports: [
           { name: "web", port: 80, protocol: "TCP", targetPort: WEB_PORT },
           { name: "websecure", port: 443, protocol: "TCP", targetPort: SECURE_PORT },
+          { name: "mqtts", port: MQTTS_PORT, protocol: "TCP", targetPort: MQTTS_PORT },
         ],
       },
     },
@@ -111,6 +114,7 @@ function podSpec(target: AddonsTarget, image: string): object {
           `--entrypoints.web.address=:${WEB_PORT}/tcp`,
           `--entrypoints.websecure.address=:${SECURE_PORT}/tcp`,
           "--entrypoints.websecure.http.tls=true",
+          `--entrypoints.mqtts.address=:${MQTTS_PORT}/tcp`,
           `--entrypoints.traefik.address=:${PING_PORT}/tcp`,
           `--entrypoints.metrics.address=:${METRICS_PORT}/tcp`,
           "--ping=true",
@@ -130,6 +134,7 @@ function podSpec(target: AddonsTarget, image: string): object {
         ports: [
           { name: "web", containerPort: WEB_PORT, hostPort: 80, protocol: "TCP" },
           { name: "websecure", containerPort: SECURE_PORT, hostPort: 443, protocol: "TCP" },
+          { name: "mqtts", containerPort: MQTTS_PORT, hostPort: MQTTS_PORT, protocol: "TCP" },
           { name: "traefik", containerPort: PING_PORT, protocol: "TCP" },
           { name: "metrics", containerPort: METRICS_PORT, protocol: "TCP" },
         ],

@@ -134,6 +134,33 @@ describe("TenantApp", () => {
     });
   });
 
+  it("has a port for MQTT, and a service that leads there, where it is told to speak it", async () => {
+    const speaking = { mqtt: true };
+    const container = "spec.template.spec.containers.0";
+    expect(await deployment(`${container}.ports`, speaking)).toEqual([
+      { name: "http", containerPort: 8080, protocol: "TCP" },
+      { name: "mqtt", containerPort: 1883, protocol: "TCP" },
+    ]);
+    const variables = [{ name: "MQTT_PORT", value: "1883" }];
+    expect(await deployment(`${container}.env`, speaking)).toEqual(
+      expect.arrayContaining(variables),
+    );
+    expect(await deployment(`${container}.env`)).not.toEqual(expect.arrayContaining(variables));
+    const service = async (settings: Readonly<Record<string, unknown>>): Promise<unknown> =>
+      inputOf(
+        await tenantResources(settings),
+        "kubernetes:core/v1:Service",
+        "acme-app-service",
+        "spec.ports",
+      );
+    const http = { name: "http", port: 80, targetPort: 8080, protocol: "TCP" };
+    expect(await service({})).toEqual([http]);
+    expect(await service(speaking)).toEqual([
+      http,
+      { name: "mqtt", port: 1883, targetPort: 1883, protocol: "TCP" },
+    ]);
+  });
+
   it("never lets its pods use more connections than the plan has, rollout included", async () => {
     const plan = { plan: "business" };
     const variables = (await deployment("spec.template.spec.containers.0.env", plan)) as readonly {

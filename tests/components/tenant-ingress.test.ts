@@ -8,6 +8,7 @@ import type { Registered } from "../support/construct.ts";
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
 const MIDDLEWARE = "kubernetes:traefik.io/v1alpha1:Middleware";
 const ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRoute";
+const TCP_ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRouteTCP";
 
 function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Registered[]> {
   return construct(() => {
@@ -20,6 +21,7 @@ function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Regist
       tenantDomain: "tenants.test",
       certificates: { issuer: "fleet" },
       serviceName: "app",
+      mqtt: false,
       suspended: false,
       ...args,
     });
@@ -98,6 +100,27 @@ describe("TenantIngress", () => {
         },
       ],
       tls: {},
+    });
+  });
+
+  it("takes MQTT over TLS at the tenant's own host, by the default options, where the application speaks it", async () => {
+    const resources = await ingress({ mqtt: true });
+    const spec = {
+      entryPoints: ["mqtts"],
+      routes: [
+        {
+          match: "HostSNI(`acme.tenants.test`)",
+          services: [{ name: "app", port: "mqtt" }],
+        },
+      ],
+    };
+    expect(inputOf(resources, TCP_ROUTE, "acme-mqtt", "spec")).toEqual({ ...spec, tls: {} });
+    expect(inputsOf(await ingress(), TCP_ROUTE)).toEqual({});
+    const certificates = { issuer: "acme", resolver: "letsencrypt" } as const;
+    const byAcme = await ingress({ mqtt: true, certificates });
+    expect(inputOf(byAcme, TCP_ROUTE, "acme-mqtt", "spec")).toEqual({
+      ...spec,
+      tls: { certResolver: "letsencrypt", domains: [{ main: "*.tenants.test" }] },
     });
   });
 });

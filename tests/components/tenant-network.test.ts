@@ -85,4 +85,18 @@ describe("TenantNetwork", () => {
       tcp(587),
     ]);
   });
+
+  it("lets the ingress reach the port for MQTT of a tenant that speaks it, and nobody else", async () => {
+    const ingress = async (settings: Readonly<Record<string, unknown>>): Promise<unknown> =>
+      inputOf(
+        await tenantResources(settings),
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "acme-network-allow-app",
+        "spec.ingress",
+      );
+    const from = [system({ "app.kubernetes.io/name": "traefik" })];
+    const tcp = (port: number): object => ({ protocol: "TCP", port });
+    expect(await ingress({ mqtt: true })).toEqual([{ from, ports: [tcp(8080), tcp(1883)] }]);
+    expect(await ingress({})).toEqual([{ from, ports: [tcp(8080)] }]);
+  });
 });

@@ -44,6 +44,33 @@ describe("Tenant", () => {
     ]);
   });
 
+  it("says of MQTT and replays that it has them, and makes a route and a job for them alone", async () => {
+    const full = await tenantResources({ mqtt: true, replay: true });
+    expect(inputsOf(full, "fluxbilling:tenant:Tenant")["acme"]).toMatchObject({
+      mqtt: true,
+      replay: true,
+    });
+    const type = "kubernetes:core/v1:Namespace";
+    expect(inputOf(full, type, "acme-namespace", "metadata.annotations")).toEqual({
+      "fluxbilling.dev/mqtt": "true",
+      "fluxbilling.dev/replay": "true",
+    });
+    const names = (all: readonly Registered[]): readonly string[] => all.map(({ name }) => name);
+    const more = names(full).filter((name) => !names(resources).includes(name));
+    expect(more.toSorted()).toEqual([
+      "acme-ingress-mqtt",
+      "acme-replay",
+      "acme-replay-account",
+      "acme-replay-job",
+    ]);
+  });
+
+  it("has nothing of either while it is suspended", async () => {
+    expect(await tenantResources({ suspended: true, mqtt: true, replay: true })).toEqual(
+      await tenantResources({ suspended: true }),
+    );
+  });
+
   it("has a namespace that names tenant, zone, location, plan and store and enforces restricted pods", () => {
     expect(
       inputOf(resources, "kubernetes:core/v1:Namespace", "acme-namespace", "metadata"),
@@ -85,6 +112,10 @@ describe("Tenant", () => {
     const upgraded = await tenantResources({ plan: "business" });
     const type = "kubernetes:core/v1:ResourceQuota";
     expect(inputOf(upgraded, type, "acme-quota", "spec.hard")).toEqual(planQuota(PLANS.business));
+    const replaying = await tenantResources({ replay: true });
+    expect(inputOf(replaying, type, "acme-quota", "spec.hard")).toEqual(
+      planQuota(PLANS.lite, true),
+    );
   });
 
   it("changes its plan without another name anywhere, so nothing is replaced", async () => {

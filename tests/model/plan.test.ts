@@ -73,6 +73,24 @@ describe("planQuota", () => {
     },
   );
 
+  it.each(PLAN_NAMES)("has room for one replay more in plan %s, and for nothing else", (name) => {
+    const plan = PLANS[name];
+    const [quota, replaying] = [planQuota(plan), planQuota(plan, true)];
+    const more = Object.entries(replaying)
+      .filter(([key, value]) => value !== quota[key])
+      .map(([key, value]) => [
+        key,
+        Number.parseInt(value, 10) - Number.parseInt(quota[key] ?? "", 10),
+      ]);
+    expect(Object.fromEntries(more)).toEqual({
+      pods: 1,
+      "requests.cpu": plan.appCpuRequestMilli,
+      "limits.cpu": plan.appCpuLimitMilli,
+      "requests.memory": plan.appMemoryMib,
+      "limits.memory": plan.appMemoryMib,
+    });
+  });
+
   it.each(PLAN_NAMES)("shuts node ports and load balancers in plan %s", (name) => {
     const quota = planQuota(PLANS[name]);
     expect([quota["services.nodeports"], quota["services.loadbalancers"]]).toEqual(["0", "0"]);

@@ -275,6 +275,8 @@ describe("parseTenant", () => {
       oldestKeyGeneration: 1,
       secretGeneration: 1,
       suspended: false,
+      mqtt: false,
+      replay: false,
       identity: {
         providers: [],
         registration: "closed",
@@ -406,6 +408,14 @@ describe("parseTenant", () => {
     [
       { suspended: "yes" },
       'Setting "fluxbilling:tenant.suspended": must be true or false, got "yes". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      { mqtt: 1883 },
+      'Setting "fluxbilling:tenant.mqtt": must be true or false, got 1883. Correct it in Pulumi.prod.yaml.',
+    ],
+    [
+      { replay: "daily" },
+      'Setting "fluxbilling:tenant.replay": must be true or false, got "daily". Correct it in Pulumi.prod.yaml.',
     ],
   ])("refuses %j", (settings, message) => {
     expect(() => parseTenant({ name: "acme", location: "nl-1", ...settings }, SOURCE)).toThrow(

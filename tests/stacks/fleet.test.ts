@@ -478,4 +478,27 @@ describe("SystemNetwork", () => {
       expect(JSON.stringify(egress)).not.toContain("0.0.0.0/0");
     },
   );
+
+  it.each([
+    ["nl-1", [8000, 8443, 8883], [80, 443, 8883], [8080, 1883]],
+    ["master", [8000, 8443], [80, 443], [8080]],
+  ])(
+    "takes MQTT over TLS where tenants are and leads it to them: %s",
+    async (machine, pods, node, served) => {
+      const resources = await fleetResources();
+      const ports = (policy: string, path: string): unknown =>
+        (
+          inputOf(
+            resources,
+            "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+            `${machine}-system-${policy}`,
+            path,
+          ) as { port: number }[]
+        ).map(({ port }) => port);
+      expect(ports("allow-ingress", "spec.ingress.0.ports")).toEqual(pods);
+      expect(ports("allow-ingress", "spec.egress.2.ports")).toEqual(served);
+      expect(ports("allow-load-balancer", "spec.ingress.0.ports")).toEqual(node);
+      expect(ports("allow-load-balancer", "spec.egress.0.ports")).toEqual(pods);
+    },
+  );
 });

@@ -191,7 +191,7 @@ describe("applyAddons", () => {
     expect(await judged("coredns")).toBe("restricted");
     expect(await judged("traefik")).toBe(
       'pods "traefik" is forbidden: violates PodSecurity "restricted:latest": ' +
-        'hostPort (container "traefik" uses hostPorts 443, 80)',
+        'hostPort (container "traefik" uses hostPorts 443, 80, 8883)',
     );
   });
 
