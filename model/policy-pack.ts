@@ -8,7 +8,7 @@ export const POLICY_PACK_NAME = "fluxbilling";
  * Raise the version here and in `policies/package.json` with every change of a rule.
  */
 export const REVIEWED_PACK = {
-  version: "1.3.0",
+  version: "1.4.0",
   /** Every rule, by its name. */
   rules: [
     "access-stays-in-its-namespace",
@@ -38,12 +38,14 @@ export const REVIEWED_PACK = {
     "pods-run-restricted",
     "provider-is-the-locations-own",
     "redirect-goes-to-https",
+    "replay-reaches-nothing",
     "role-has-no-power",
     "root-key-is-in-no-resource",
     "route-stays-in-its-namespace",
     "secrets-are-files",
     "service-stays-inside",
     "system-namespace-is-shut",
+    "tcp-route-is-a-tenants-mqtt",
     "tenant-fits-its-plan",
     "tenant-holds-tenant-types",
     "tenant-is-backed-up-daily",

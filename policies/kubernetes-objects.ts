@@ -64,6 +64,8 @@ export interface Container {
     readonly limits?: Readonly<Record<string, string>>;
   };
   readonly ports?: readonly { readonly hostPort?: number }[];
+  readonly volumeMounts?: readonly { readonly name?: string; readonly readOnly?: boolean }[];
+  readonly volumeDevices?: readonly unknown[];
   readonly securityContext?: {
     readonly allowPrivilegeEscalation?: boolean;
     readonly privileged?: boolean;
@@ -226,6 +228,33 @@ export function isTenantNamespace(
 /** Whether a type is Traefik's, of a kind, in any version. */
 export function isTraefik(type: string, kind: string): boolean {
   return new RegExp(`^kubernetes:traefik\\.(io|containo\\.us)/[^:]+:${kind}$`).test(type);
+}
+
+/** What rules read of a route of Traefik's, over HTTP or TCP. */
+export interface RouteSpec {
+  readonly entryPoints?: readonly string[];
+  readonly tls?: { readonly options?: unknown; readonly passthrough?: boolean };
+  readonly routes?: readonly {
+    readonly match?: string;
+    readonly middlewares?: readonly RouteReference[];
+    readonly services?: readonly (RouteReference & { readonly port?: number | string })[];
+  }[];
+}
+
+/** Something that a route names. */
+export interface RouteReference {
+  readonly name?: string;
+  readonly namespace?: string;
+}
+
+/** Whether a type is a route of Traefik's that hosts are named in: over HTTP or TCP. */
+export function isRoute(type: string): boolean {
+  return isTraefik(type, "IngressRoute") || isTraefik(type, "IngressRouteTCP");
+}
+
+/** The `spec` of a route. */
+export function routeSpecOf(props: unknown): RouteSpec {
+  return (props as { readonly spec?: RouteSpec }).spec ?? {};
 }
 
 const UNITS: Readonly<Record<string, number>> = {

@@ -26,12 +26,14 @@ import { oneDefaultTlsOption } from "./rules/one-default-tls-option.ts";
 import { podsRunRestricted } from "./rules/pods-run-restricted.ts";
 import { providerIsTheLocationsOwn } from "./rules/provider-is-the-locations-own.ts";
 import { redirectGoesToHttps } from "./rules/redirect-goes-to-https.ts";
+import { replayReachesNothing } from "./rules/replay-reaches-nothing.ts";
 import { roleHasNoPower } from "./rules/role-has-no-power.ts";
 import { rootKeyIsInNoResource } from "./rules/root-key-is-in-no-resource.ts";
 import { routeStaysInItsNamespace } from "./rules/route-stays-in-its-namespace.ts";
 import { secretsAreFiles } from "./rules/secrets-are-files.ts";
 import { serviceStaysInside } from "./rules/service-stays-inside.ts";
 import { systemNamespaceIsShut } from "./rules/system-namespace-is-shut.ts";
+import { tcpRouteIsATenantsMqtt } from "./rules/tcp-route-is-a-tenants-mqtt.ts";
 import { tenantFitsItsPlan } from "./rules/tenant-fits-its-plan.ts";
 import { tenantHoldsTenantTypes } from "./rules/tenant-holds-tenant-types.ts";
 import { tenantIsBackedUpDaily } from "./rules/tenant-is-backed-up-daily.ts";
@@ -74,12 +76,14 @@ export const RULES: readonly Rule[] = [
   podsRunRestricted,
   providerIsTheLocationsOwn,
   redirectGoesToHttps,
+  replayReachesNothing,
   roleHasNoPower,
   rootKeyIsInNoResource,
   routeStaysInItsNamespace,
   secretsAreFiles,
   serviceStaysInside,
   systemNamespaceIsShut,
+  tcpRouteIsATenantsMqtt,
   tenantFitsItsPlan,
   tenantHoldsTenantTypes,
   tenantIsBackedUpDaily,

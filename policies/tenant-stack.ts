@@ -20,6 +20,10 @@ export interface TenantStatement {
   readonly imageRegistries?: readonly string[];
   readonly protectData?: boolean;
   readonly identityKinds?: readonly string[];
+  /** @default the application does not speak MQTT */
+  readonly mqtt?: boolean;
+  /** @default nothing is replayed */
+  readonly replay?: boolean;
 }
 
 /** A tenant whose name is one, with the names that follow from it. */
@@ -71,7 +75,7 @@ export function variableOf(containers: readonly Container[], variable: string): 
     ?.value;
 }
 
-/** The containers of the pods of a component, `app` or `backup`, in a namespace. */
+/** The containers of the pods of a component, such as `app`, in a namespace. */
 export function containersOfComponent(
   subjects: readonly Subject[],
   namespace: string,

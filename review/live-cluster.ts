@@ -4,7 +4,9 @@ import { FLEET } from "../model/exceptions.ts";
 import {
   IDENTITY_ANNOTATION,
   LOCATION_LABEL,
+  MQTT_ANNOTATION,
   PLAN_LABEL,
+  REPLAY_ANNOTATION,
   TENANT_LABEL,
   TENANT_NAMESPACE_PREFIX,
   ZONE_LABEL,
@@ -55,6 +57,8 @@ const KINDS: readonly (readonly [apiVersion: string, kind: string])[] = [
   ["rbac.authorization.k8s.io/v1", "RoleBinding"],
   ["rbac.authorization.k8s.io/v1", "ClusterRoleBinding"],
   ["traefik.io/v1alpha1", "IngressRoute"],
+  ["traefik.io/v1alpha1", "IngressRouteTCP"],
+  ["traefik.io/v1alpha1", "IngressRouteUDP"],
   ["traefik.io/v1alpha1", "Middleware"],
   ["traefik.io/v1alpha1", "TLSOption"],
   ["traefik.io/v1alpha1", "TLSStore"],
@@ -152,7 +156,8 @@ function isOurs({ kind, metadata, roleRef, subjects }: LiveObject): boolean {
     // Of the system's namespaces what is the fleet's, what decides over tenants' hosts, and pods where none belong.
     return (
       labels[LOCATION_LABEL] !== undefined ||
-      ["TLSOption", "TLSStore", "Middleware", "IngressRoute"].includes(kind) ||
+      ["TLSOption", "TLSStore", "Middleware"].includes(kind) ||
+      kind.startsWith("IngressRoute") ||
       (namespace === "default" &&
         ["Pod", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob"].includes(kind))
     );
@@ -210,6 +215,8 @@ export function clusterScopes(
               location: labels[LOCATION_LABEL],
               imageRegistries: context.imageRegistries,
               identityKinds: annotations[IDENTITY_ANNOTATION]?.split(",") ?? [],
+              mqtt: annotations[MQTT_ANNOTATION] === "true",
+              replay: annotations[REPLAY_ANNOTATION] === "true",
             }),
             synthetic("pulumi:providers:postgresql", `${context.machine}-server`, context.database),
           ];

@@ -4,6 +4,7 @@ import { SHUT_RANGES } from "../model/network.ts";
 import { tenantNames } from "../model/tenant-name.ts";
 import type { TenantName } from "../model/tenant-name.ts";
 import {
+  isRoute,
   makesPods,
   metadataOf,
   podLabelsOf,
@@ -171,7 +172,7 @@ function accessSteps(from: Side, to: Side): readonly Finding[] {
 
 function hostSteps(from: Side, to: Side): readonly Finding[] {
   const routes = from.scope.subjects.filter(
-    ({ type }) => type.endsWith(":Ingress") || type.endsWith(":IngressRoute"),
+    ({ type }) => type.endsWith(":Ingress") || isRoute(type),
   );
   const host = new RegExp(`(^|[\`"])${to.tenant}\\.`);
   const taking = routes.filter(({ props }) =>

@@ -1,6 +1,10 @@
-import { isTraefik } from "../kubernetes-objects.ts";
+import { isRoute, isTraefik, routeSpecOf } from "../kubernetes-objects.ts";
 import { stackRule } from "../rule.ts";
 import { ofType, tenantsOf } from "../tenant-stack.ts";
+
+/** What matches by one host alone, and that host. */
+const HTTP_HOST = /^Host\(`([^`]+)`\)$/;
+const TCP_HOST = /^HostSNI\(`([^`]+)`\)$/;
 
 /**
  * Every host of a tenant's routes begins with the tenant's own name, and a route matches by one host alone.
@@ -15,7 +19,7 @@ export const hostIsTheTenantsOwn = stackRule(
       "Every host of a tenant's routes begins with the tenant's own name, and a route matches by one host alone.",
     group: "isolation",
     severity: "critical",
-    claims: ["F1", "F4"],
+    claims: ["F1", "F4", "W12"],
     references: ["PCI DSS 4.0.1 A1.1.2", "SOC 2 CC6.6", "ISO 27001:2022 A.8.22"],
     remediation: "Serve <tenant>.<tenant domain> and nothing else.",
   },
@@ -41,10 +45,10 @@ export const hostIsTheTenantsOwn = stackRule(
           }
         }
       }
-      for (const subject of subjects.filter(({ type }) => isTraefik(type, "IngressRoute"))) {
-        const { spec } = subject.props as { spec?: { routes?: readonly { match?: string }[] } };
-        for (const { match } of spec?.routes ?? []) {
-          const host = /^Host\(`([^`]+)`\)$/.exec(match ?? "")?.[1];
+      for (const subject of subjects.filter(({ type }) => isRoute(type))) {
+        const one = isTraefik(subject.type, "IngressRoute") ? HTTP_HOST : TCP_HOST;
+        for (const { match } of routeSpecOf(subject.props).routes ?? []) {
+          const host = one.exec(match ?? "")?.[1];
           if (!owned.test(host ?? "")) {
             report(
               `${subject.name}: match must be one host that begins with ${tenant}., got ${match ?? "none"}.`,

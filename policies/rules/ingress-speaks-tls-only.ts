@@ -5,19 +5,16 @@ import {
   MIDDLEWARES_ANNOTATION,
   TLS_ANNOTATION,
 } from "../../model/headers.ts";
-import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+import { MQTT_ENTRY_POINT } from "../../model/network.ts";
+import { isRoute, isTraefik, metadataOf, routeSpecOf } from "../kubernetes-objects.ts";
+import type { RouteSpec } from "../kubernetes-objects.ts";
 import { resourceRule } from "../rule.ts";
+import type { Report } from "../rule.ts";
 
 interface IngressSpec {
   readonly defaultBackend?: unknown;
   readonly tls?: readonly { readonly hosts?: readonly string[] }[];
   readonly rules?: readonly { readonly host?: string }[];
-}
-
-interface RouteSpec {
-  readonly entryPoints?: readonly string[];
-  readonly tls?: { readonly options?: unknown };
-  readonly routes?: readonly { readonly middlewares?: readonly { readonly name?: string }[] }[];
 }
 
 /** The one way in without TLS: it sends everyone to HTTPS and serves nothing. */
@@ -26,20 +23,20 @@ const REDIRECT = "redirect-to-https";
 const OPTIONS_ANNOTATION = "traefik.ingress.kubernetes.io/router.tls.options";
 
 /**
- * Every way in ends TLS by the default options for every host it serves and sends the security headers.
+ * Every way in ends TLS by the default options for every host it serves, and over HTTP sends the security headers.
  *
  * Why: HSTS and the TLS floor are promised for every host; a route that names other options moves
- * its host off the floor.
+ * its host off the floor, and one that passes TLS through leaves the floor to whoever is behind it.
  * Blind to: what the headers are, which another rule judges.
  */
 export const ingressSpeaksTlsOnly = resourceRule(
   {
     name: "ingress-speaks-tls-only",
     description:
-      "Every way in ends TLS by the default options for every host it serves and sends the security headers.",
+      "Every way in ends TLS by the default options for every host it serves, and over HTTP sends the security headers.",
     group: "transport",
     severity: "critical",
-    claims: ["F9", "F10", "P1"],
+    claims: ["F9", "F10", "P1", "W12"],
     references: [
       "PCI DSS 4.0.1 4.2.1",
       "SOC 2 CC6.7",
@@ -47,9 +44,8 @@ export const ingressSpeaksTlsOnly = resourceRule(
       "GDPR Art. 32(1)(a)",
     ],
     remediation:
-      "Serve the host on the entry point websecure with TLS, the default options and the security headers.",
-    judges: (type) =>
-      type === "kubernetes:networking.k8s.io/v1:Ingress" || isTraefik(type, "IngressRoute"),
+      "Serve the host on the entry point websecure with TLS, the default options and the security headers; MQTT on mqtts.",
+    judges: (type) => type === "kubernetes:networking.k8s.io/v1:Ingress" || isRoute(type),
   },
   (subject, report) => {
     const { namespace = "", annotations = {} } = metadataOf(subject.props);
@@ -91,23 +87,14 @@ export const ingressSpeaksTlsOnly = resourceRule(
         report(`${subject.name}: defaultBackend must not be set, got one.`);
       }
     } else if (isTraefik(subject.type, "IngressRoute")) {
-      const spec = (subject.props as { spec?: RouteSpec }).spec ?? {};
+      const spec = routeSpecOf(subject.props);
       const used = (spec.routes ?? []).map(({ middlewares }) =>
         (middlewares ?? []).map(({ name }) => name ?? ""),
       );
       if (used.length > 0 && used.every((names) => names.length === 1 && names[0] === REDIRECT)) {
         return;
       }
-      if ((spec.entryPoints ?? []).join(",") !== "websecure") {
-        report(
-          `${subject.name}: entryPoints must be websecure alone, got ${(spec.entryPoints ?? []).join(", ") || "none, which means all"}.`,
-        );
-      }
-      if (spec.tls === undefined) {
-        report(`${subject.name}: tls must be set, got none.`);
-      } else if (spec.tls.options !== undefined) {
-        report(`${subject.name}: tls.options must not be set, got some.`);
-      }
+      judgeEnd(subject.name, spec, "websecure", report);
       for (const names of used) {
         if (!names.includes(HEADERS_MIDDLEWARE)) {
           report(
@@ -115,6 +102,32 @@ export const ingressSpeaksTlsOnly = resourceRule(
           );
         }
       }
+    } else if (isTraefik(subject.type, "IngressRouteTCP")) {
+      judgeEnd(subject.name, routeSpecOf(subject.props), MQTT_ENTRY_POINT, report);
     }
   },
 );
+
+/** Where TLS ends, and by which options. */
+function judgeEnd(
+  name: string,
+  { entryPoints = [], tls }: RouteSpec,
+  entryPoint: string,
+  report: Report,
+): void {
+  if (entryPoints.join(",") !== entryPoint) {
+    report(
+      `${name}: entryPoints must be ${entryPoint} alone, got ${entryPoints.join(", ") || "none, which means all"}.`,
+    );
+  }
+  if (tls === undefined) {
+    report(`${name}: tls must be set, got none.`);
+    return;
+  }
+  if (tls.options !== undefined) {
+    report(`${name}: tls.options must not be set, got some.`);
+  }
+  if (tls.passthrough === true) {
+    report(`${name}: tls.passthrough must be false, got true.`);
+  }
+}

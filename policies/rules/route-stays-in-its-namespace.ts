@@ -1,11 +1,6 @@
 import { MIDDLEWARES_ANNOTATION } from "../../model/headers.ts";
-import { isTraefik, metadataOf } from "../kubernetes-objects.ts";
+import { isRoute, metadataOf, routeSpecOf } from "../kubernetes-objects.ts";
 import { resourceRule } from "../rule.ts";
-
-interface Reference {
-  readonly name?: string;
-  readonly namespace?: string;
-}
 
 /**
  * Every route leads to services and middlewares of its own namespace.
@@ -19,7 +14,7 @@ export const routeStaysInItsNamespace = resourceRule(
     description: "Every route leads to services and middlewares of its own namespace.",
     group: "isolation",
     severity: "critical",
-    claims: ["F1", "P12"],
+    claims: ["F1", "P12", "W12"],
     references: [
       "PCI DSS 4.0.1 1.3.1",
       "PCI DSS 4.0.1 A1.1.2",
@@ -27,8 +22,7 @@ export const routeStaysInItsNamespace = resourceRule(
       "ISO 27001:2022 A.8.22",
     ],
     remediation: "Name services and middlewares of the route's own namespace, without a namespace.",
-    judges: (type) =>
-      type === "kubernetes:networking.k8s.io/v1:Ingress" || isTraefik(type, "IngressRoute"),
+    judges: (type) => type === "kubernetes:networking.k8s.io/v1:Ingress" || isRoute(type),
   },
   (subject, report) => {
     const { namespace = "", annotations = {} } = metadataOf(subject.props);
@@ -40,21 +34,10 @@ export const routeStaysInItsNamespace = resourceRule(
         foreign(reference);
       }
     }
-    if (!isTraefik(subject.type, "IngressRoute")) {
+    if (!isRoute(subject.type)) {
       return;
     }
-    const routes =
-      (
-        subject.props as {
-          spec?: {
-            routes?: readonly {
-              middlewares?: readonly Reference[];
-              services?: readonly Reference[];
-            }[];
-          };
-        }
-      ).spec?.routes ?? [];
-    for (const { middlewares, services } of routes) {
+    for (const { middlewares, services } of routeSpecOf(subject.props).routes ?? []) {
       for (const reference of [...(middlewares ?? []), ...(services ?? [])]) {
         const provider = (reference.name ?? "").split("@")[1];
         if (reference.namespace !== undefined && reference.namespace !== namespace) {

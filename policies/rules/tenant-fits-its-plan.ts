@@ -7,7 +7,7 @@ import {
   PLANS,
   planVariables,
 } from "../../model/plan.ts";
-import type { Plan } from "../../model/plan.ts";
+import type { Plan, Quota } from "../../model/plan.ts";
 import { isTraefik, metadataOf, podSpecOf, quantity } from "../kubernetes-objects.ts";
 import { shown, stackRule } from "../rule.ts";
 import type { Subject } from "../rule.ts";
@@ -60,7 +60,7 @@ export const tenantFitsItsPlan = stackRule(
           metadataOf(props).labels?.[PLAN_LABEL],
         );
       }
-      judgeBounds(subjects, plan, compare);
+      judgeBounds(subjects, planQuota(plan, says.replay === true), plan, compare);
       judgePods(subjects, plan, compare);
       judgeDatabase(subjects, plan, names, compare);
       for (const middleware of subjects.filter(({ type }) => isTraefik(type, "Middleware"))) {
@@ -78,11 +78,16 @@ export const tenantFitsItsPlan = stackRule(
   },
 );
 
-function judgeBounds(subjects: readonly Subject[], plan: Plan, compare: Compare): void {
+function judgeBounds(
+  subjects: readonly Subject[],
+  quota: Quota,
+  plan: Plan,
+  compare: Compare,
+): void {
   for (const { subject, props } of ofType<{
     spec?: { hard?: Readonly<Record<string, string>>; scopes?: unknown; scopeSelector?: unknown };
   }>(subjects, "kubernetes:core/v1:ResourceQuota")) {
-    for (const [key, expected] of Object.entries(planQuota(plan))) {
+    for (const [key, expected] of Object.entries(quota)) {
       compare(subject, `spec.hard.${key}`, expected, props.spec?.hard?.[key]);
     }
     // A quota with a scope bounds some pods and lets the others be.
@@ -116,28 +121,33 @@ function judgePods(subjects: readonly Subject[], plan: Plan, compare: Compare): 
     for (const [variable, expected] of Object.entries(planVariables(plan))) {
       compare(subject, `variable ${variable}`, expected, variableOf(containers, variable));
     }
-    for (const { name, resources } of containers) {
-      const at = `container ${name ?? "without a name"}'s`;
-      compare(
-        subject,
-        `${at} cpu request`,
-        `${plan.appCpuRequestMilli}m`,
-        resources?.requests?.["cpu"],
-      );
-      compare(subject, `${at} cpu limit`, `${plan.appCpuLimitMilli}m`, resources?.limits?.["cpu"]);
-      compare(
-        subject,
-        `${at} memory request`,
-        `${plan.appMemoryMib}Mi`,
-        resources?.requests?.["memory"],
-      );
-      compare(
-        subject,
-        `${at} memory limit`,
-        `${plan.appMemoryMib}Mi`,
-        resources?.limits?.["memory"],
-      );
+    judgeSize(subject, plan, compare);
+  }
+  for (const { subject, props } of ofType(subjects, "kubernetes:batch/v1:CronJob")) {
+    // A replay is as large as a pod of the application.
+    if (metadataOf(props).labels?.[COMPONENT_LABEL] === "replay") {
+      judgeSize(subject, plan, compare);
     }
+  }
+}
+
+function judgeSize(subject: Subject, plan: Plan, compare: Compare): void {
+  for (const { name, resources } of podSpecOf(subject.type, subject.props)?.containers ?? []) {
+    const at = `container ${name ?? "without a name"}'s`;
+    compare(
+      subject,
+      `${at} cpu request`,
+      `${plan.appCpuRequestMilli}m`,
+      resources?.requests?.["cpu"],
+    );
+    compare(subject, `${at} cpu limit`, `${plan.appCpuLimitMilli}m`, resources?.limits?.["cpu"]);
+    compare(
+      subject,
+      `${at} memory request`,
+      `${plan.appMemoryMib}Mi`,
+      resources?.requests?.["memory"],
+    );
+    compare(subject, `${at} memory limit`, `${plan.appMemoryMib}Mi`, resources?.limits?.["memory"]);
   }
 }
 

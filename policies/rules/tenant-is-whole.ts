@@ -12,8 +12,12 @@ import type { Subject } from "../rule.ts";
 import { ofType, tenantLabelOf, tenantsOf, TENANT_TYPE } from "../tenant-stack.ts";
 import type { TenantStatement } from "../tenant-stack.ts";
 
+const CRON_JOB = "kubernetes:batch/v1:CronJob";
+
+type Parts = Readonly<Record<string, (subject: Subject) => boolean>>;
+
 /** What every tenant has, and how it is known. */
-const PARTS: Readonly<Record<string, (subject: Subject) => boolean>> = {
+const PARTS: Parts = {
   "a namespace": ({ type }) => type === "kubernetes:core/v1:Namespace",
   "a database": ({ type }) => type === "postgresql:index/database:Database",
   "a quota": ({ type }) => type === "kubernetes:core/v1:ResourceQuota",
@@ -23,7 +27,8 @@ const PARTS: Readonly<Record<string, (subject: Subject) => boolean>> = {
   "an application": ({ type, props }) =>
     type === "kubernetes:apps/v1:Deployment" &&
     metadataOf(props).labels?.[COMPONENT_LABEL] === "app",
-  "a backup job": ({ type }) => type === "kubernetes:batch/v1:CronJob",
+  "a backup job": ({ type, props }) =>
+    type === CRON_JOB && metadataOf(props).labels?.[COMPONENT_LABEL] === "backup",
   "a Secret with its keys": ({ type, props }) =>
     type === "kubernetes:core/v1:Secret" && (metadataOf(props).name ?? "").startsWith("keys-"),
   "security headers": ({ type, props }) =>
@@ -34,8 +39,19 @@ const PARTS: Readonly<Record<string, (subject: Subject) => boolean>> = {
     type === "kubernetes:networking.k8s.io/v1:Ingress" || isTraefik(type, "IngressRoute"),
 };
 
+/** What a tenant has that speaks MQTT. */
+const MQTT_PARTS: Parts = {
+  "a way in for MQTT": ({ type }) => isTraefik(type, "IngressRouteTCP"),
+};
+
+/** What a tenant has that replays. */
+const REPLAY_PARTS: Parts = {
+  "a replay": ({ type, props }) =>
+    type === CRON_JOB && metadataOf(props).labels?.[COMPONENT_LABEL] === "replay",
+};
+
 /**
- * A tenant has a namespace, a database, a quota, limits, policies, keys, a volume, an application, a way in with its headers, and a backup; and whatever says that it is a tenant's has a tenant.
+ * A tenant has a namespace, a database, a quota, limits, policies, keys, a volume, an application, a way in with its headers, a backup, and what it asked for beside; and whatever says that it is a tenant's has a tenant.
  *
  * Why: what is left out is held by no other rule, and rules about a tenant are silent where none is named.
  * Blind to: whether each part works.
@@ -44,7 +60,7 @@ export const tenantIsWhole = stackRule(
   {
     name: "tenant-is-whole",
     description:
-      "A tenant has a namespace, a database, a quota, limits, policies, keys, a volume, an application, a way in with its headers, and a backup; and whatever says that it is a tenant's has a tenant.",
+      "A tenant has a namespace, a database, a quota, limits, policies, keys, a volume, an application, a way in with its headers, a backup, and what it asked for beside; and whatever says that it is a tenant's has a tenant.",
     group: "plans",
     severity: "high",
     claims: ["F4", "F17", "F41"],
@@ -61,8 +77,13 @@ export const tenantIsWhole = stackRule(
       }
     }
     const tenants = tenantsOf(subjects);
-    for (const { subject, tenant } of tenants) {
-      for (const [part, isPart] of Object.entries(PARTS)) {
+    for (const { subject, tenant, says } of tenants) {
+      const parts = {
+        ...PARTS,
+        ...(says.mqtt === true ? MQTT_PARTS : {}),
+        ...(says.replay === true ? REPLAY_PARTS : {}),
+      };
+      for (const [part, isPart] of Object.entries(parts)) {
         if (!subjects.some(isPart)) {
           report(`${subject.name}: tenant ${tenant} must have ${part}, got none.`, subject);
         }

@@ -4,6 +4,7 @@ import {
   DNS_POD_LABELS,
   egressPorts,
   INGRESS_POD_LABELS,
+  MQTT_PORT,
   SHUT_RANGES,
 } from "../../model/network.ts";
 import type { NetworkPeer, NetworkPolicySpec, NetworkPort } from "../kubernetes-objects.ts";
@@ -19,7 +20,7 @@ interface End {
 }
 
 /**
- * A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application.
+ * A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application, on the port for MQTT where it speaks that.
  *
  * Why: each further end would be another tenant, the cluster's API server, the metadata address or a neighbour on the network.
  * Blind to: whether the cluster enforces policies; ports that a node keeps open for everyone.
@@ -28,10 +29,10 @@ export const tenantReachesOnlyItsOwn = stackRule(
   {
     name: "tenant-reaches-only-its-own",
     description:
-      "A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application.",
+      "A tenant's pods reach DNS, their own database, their own backup store and the outer world, a directory there only where they sign people in by one, and only the ingress reaches the application, on the port for MQTT where it speaks that.",
     group: "isolation",
     severity: "critical",
-    claims: ["F1", "F16", "P6", "P12", "P15", "R7", "W1"],
+    claims: ["F1", "F16", "P6", "P12", "P15", "R7", "W1", "W12"],
     references: [
       "PCI DSS 4.0.1 1.3.1",
       "PCI DSS 4.0.1 1.3.2",
@@ -45,6 +46,7 @@ export const tenantReachesOnlyItsOwn = stackRule(
   (subjects, report) => {
     for (const { names, says } of tenantsOf(subjects)) {
       const own = ownServices(subjects, names.namespace);
+      const served = [APP_PORT, ...(says.mqtt === true ? [MQTT_PORT] : [])];
       const outer = egressPorts(says.identityKinds ?? []).map((port) => `TCP/${port}`);
       for (const { subject, props } of ofType<{ spec?: NetworkPolicySpec }>(
         subjects,
@@ -56,7 +58,7 @@ export const tenantReachesOnlyItsOwn = stackRule(
         for (const { from, ports } of props.spec?.ingress ?? []) {
           judgeFlow(subject, "ingress from", from, ports, (peer) =>
             isSystemPod(peer, INGRESS_POD_LABELS)
-              ? { is: "the ingress", ports: [`TCP/${APP_PORT}`] }
+              ? { is: "the ingress", ports: served.map((port) => `TCP/${port}`) }
               : undefined,
           );
         }

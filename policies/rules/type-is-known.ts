@@ -26,6 +26,7 @@ const KNOWN = new Set([
     "rbac.authorization.k8s.io/v1:RoleBinding",
     "storage.k8s.io/v1:StorageClass",
     "traefik.io/v1alpha1:IngressRoute",
+    "traefik.io/v1alpha1:IngressRouteTCP",
     "traefik.io/v1alpha1:Middleware",
     "traefik.io/v1alpha1:TLSOption",
     "traefik.io/v1alpha1:TLSStore",

@@ -15,7 +15,15 @@ import type { Exception } from "../../model/exceptions.ts";
 import { RULES } from "../../policies/rules.ts";
 import { EXCEPTION_TYPE, TENANT_TYPE } from "../../policies/tenant-stack.ts";
 import { judgedFields, type Read } from "../policies/judged-fields.ts";
-import { type Mutant, MUTANTS, nameOf, STACKS, SUSPENDED, titleOf } from "../policies/mutants.ts";
+import {
+  FULL,
+  type Mutant,
+  MUTANTS,
+  nameOf,
+  STACKS,
+  SUSPENDED,
+  titleOf,
+} from "../policies/mutants.ts";
 import { goodFleetInput, TEST_ROOT_KEY } from "../support/good.ts";
 import { platform } from "../support/platform.ts";
 import { SMUGGLED, type Spoiling } from "./spoilt-program/spoiling.ts";
@@ -79,6 +87,7 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     for (const [of, settings] of [
       ["tenant", tenant],
       ["suspended tenant", { ...tenant, ...SUSPENDED }],
+      ["full tenant", { ...tenant, ...FULL }],
     ] as const) {
       write(of, "test.acme", {
         "fluxbilling:fleetFile": fleetFile,
@@ -123,8 +132,8 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     "refuses an Output in each field of a good %s that it judges",
     async (of) => {
       const fields = fieldsOf(of);
-      // What a suspended tenant has of every tenant has been shown there.
-      if (of === "suspended tenant")
+      // What another tenant has of every tenant has been shown there.
+      if (of === "suspended tenant" || of === "full tenant")
         for (const title of fieldsOf("tenant").keys()) fields.delete(title);
       expect(fields.size).toBeGreaterThan(0);
       const cases = [...fields].map(

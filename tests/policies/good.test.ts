@@ -22,6 +22,12 @@ describe("the policy pack", () => {
     expect(violations(await tenantResources({ suspended: true }))).toEqual([]);
   });
 
+  it("finds nothing in a tenant that speaks MQTT and replays, of any plan, shut or not", async () => {
+    for (const more of [{}, { plan: "business" }, { suspended: true }]) {
+      expect(violations(await tenantResources({ mqtt: true, replay: true, ...more }))).toEqual([]);
+    }
+  });
+
   it("finds nothing in a tenant of the largest plan with rotated keys and secrets", async () => {
     const settings = { plan: "business", keyGeneration: 3, secretGeneration: 2 };
     expect(violations(await tenantResources(settings))).toEqual([]);

@@ -31,6 +31,12 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "a name of its own: what refers to it finds nothing instead of something else",
   "tenant: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.name":
     "a name of its own: what refers to it finds nothing instead of something else",
+  "tenant: kubernetes:traefik.io/v1alpha1:IngressRouteTCP metadata.name":
+    "a name of its own: what refers to it finds nothing instead of something else",
+  "tenant: kubernetes:core/v1:Service spec.ports.*.name":
+    "the name of the port for HTTP, under which the route over HTTP finds nothing then",
+  "tenant: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.containers.*.volumeMounts.*.name":
+    "a volume that is not there: the cluster takes no such pod",
   "tenant: kubernetes:traefik.io/v1alpha1:Middleware metadata.name":
     "a name of its own: what refers to it finds nothing instead of something else",
   "fleet: kubernetes:traefik.io/v1alpha1:Middleware metadata.name":

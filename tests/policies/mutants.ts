@@ -17,6 +17,7 @@ const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
 const MIDDLEWARE = "kubernetes:traefik.io/v1alpha1:Middleware";
 const TLS_OPTION = "kubernetes:traefik.io/v1alpha1:TLSOption";
 const ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRoute";
+const TCP_ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRouteTCP";
 const SERVICE = "kubernetes:core/v1:Service";
 const ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 const ROLE = "postgresql:index/role:Role";
@@ -44,7 +45,7 @@ const JOB_ENV = "spec.jobTemplate.spec.template.spec.containers.0.env";
 /** One thing spoiled in a good stack, and what the rule must say. */
 export interface Mutant {
   /** Which good stack. @default "tenant" */
-  readonly stack?: "fleet" | "tenant" | "suspended tenant";
+  readonly stack?: "fleet" | "tenant" | "suspended tenant" | "full tenant";
   /** The resource that is spoiled; neither where one is added. */
   readonly type?: string;
   readonly name?: string;
@@ -123,6 +124,51 @@ function tenantMetadata(name: string): object {
       "fluxbilling.dev/zone": "eu",
       "fluxbilling.dev/location": "nl-1",
     },
+  };
+}
+
+/** The route of a tenant that speaks MQTT, spoilt. */
+function mqttRoute(
+  set: Readonly<Record<string, unknown>>,
+  ...says: readonly string[]
+): Mutant & { readonly name: string } {
+  return { stack: "full tenant", type: TCP_ROUTE, name: "acme-ingress-mqtt", set, says };
+}
+
+/** The replay of a tenant that has one, spoilt; paths of its pods begin with `pod.`. */
+function replay(set: Readonly<Record<string, unknown>>, ...says: readonly string[]): Mutant {
+  return {
+    stack: "full tenant",
+    type: CRON_JOB,
+    name: "acme-replay-job",
+    set: Object.fromEntries(
+      Object.entries(set).map(([path, value]) => [
+        path.replace(/^pod\./, "spec.jobTemplate.spec.template."),
+        value,
+      ]),
+    ),
+    says: says.map((message) => `acme-replay-job: ${message}`),
+  };
+}
+
+/** A good TCP route of nobody. */
+function foreignTcpRoute(namespace: string, provider: string): Judged {
+  return {
+    type: TCP_ROUTE,
+    name: "by-hand",
+    props: {
+      apiVersion: "traefik.io/v1alpha1",
+      kind: "IngressRouteTCP",
+      metadata: { ...tenantMetadata("by-hand"), namespace },
+      spec: {
+        entryPoints: ["mqtts"],
+        routes: [
+          { match: "HostSNI(`acme.tenants.test`)", services: [{ name: "app", port: "mqtt" }] },
+        ],
+        tls: {},
+      },
+    },
+    provider,
   };
 }
 
@@ -425,6 +471,20 @@ const RESOURCE_MUTANTS: MutantTable = {
       set: { "spec.routes.0.middlewares": [] },
       says: ["each route must use middleware security-headers, got none."],
     },
+    mqttRoute(
+      { "spec.entryPoints": ["websecure"] },
+      "entryPoints must be mqtts alone, got websecure.",
+    ),
+    mqttRoute(
+      { "spec.entryPoints": undefined },
+      "entryPoints must be mqtts alone, got none, which means all.",
+    ),
+    mqttRoute({ "spec.tls": undefined }, "tls must be set, got none."),
+    mqttRoute({ "spec.tls.passthrough": true }, "tls.passthrough must be false, got true."),
+    mqttRoute(
+      { "spec.tls.options": { name: "old", namespace: "tenant-acme" } },
+      "tls.options must not be set, got some.",
+    ),
   ],
   "headers-insist-on-https": [
     {
@@ -721,6 +781,17 @@ const RESOURCE_MUTANTS: MutantTable = {
       add: { type: "aws:s3/bucket:Bucket", name: "copies", props: {} },
       says: ["type must be one that the pack knows, got aws:s3/bucket:Bucket."],
     },
+    {
+      add: {
+        type: "kubernetes:traefik.io/v1alpha1:IngressRouteUDP",
+        name: "datagrams",
+        props: { metadata: tenantMetadata("datagrams"), spec: {} },
+        provider: "nl-1-cluster",
+      },
+      says: [
+        "type must be one that the pack knows, got kubernetes:traefik.io/v1alpha1:IngressRouteUDP.",
+      ],
+    },
   ],
   "nothing-judged-is-ignored": [
     {
@@ -865,6 +936,14 @@ const RESOURCE_MUTANTS: MutantTable = {
       set: { "spec.routes.0.services.0": { kind: "TraefikService", name: "app@file" } },
       says: ["a reference must stay in namespace tenant-acme, got app@file."],
     },
+    mqttRoute(
+      { "spec.routes.0.services.0.namespace": "tenant-other" },
+      "a reference must stay in namespace tenant-acme, got tenant-other/app.",
+    ),
+    mqttRoute(
+      { "spec.routes.0.middlewares": [{ name: "open", namespace: "tenant-other" }] },
+      "a reference must stay in namespace tenant-acme, got tenant-other/open.",
+    ),
   ],
   "grant-is-least": [
     {
@@ -1209,6 +1288,113 @@ const STACK_MUTANTS: MutantTable = {
         "acme-ingress-suspended-route: match must be one host that begins with acme., got Host(`acme.tenants.test`) || Host(`other.tenants.test`).",
       ],
     },
+    ...[
+      "HostSNI(`other.tenants.test`)",
+      "HostSNI(`*`)",
+      "HostSNI(`acme.tenants.test`) || HostSNI(`other.tenants.test`)",
+    ].map((match) =>
+      mqttRoute(
+        { "spec.routes.0.match": match },
+        `acme-ingress-mqtt: match must be one host that begins with acme., got ${match}.`,
+      ),
+    ),
+  ],
+  "tcp-route-is-a-tenants-mqtt": [
+    mqttRoute(
+      { "spec.routes.0.services.0.port": "http" },
+      "acme-ingress-mqtt: it must lead to port mqtt of a Service, which is 1883 of its pods, got http.",
+    ),
+    mqttRoute(
+      { "spec.routes.0.services.0.name": "other" },
+      "acme-ingress-mqtt: it must lead to port mqtt of a Service, which is 1883 of its pods, got none.",
+    ),
+    {
+      stack: "full tenant",
+      type: SERVICE,
+      name: "acme-app-service",
+      set: { "spec.ports.1.targetPort": 8080 },
+      says: [
+        "acme-ingress-mqtt: it must lead to port mqtt of a Service, which is 1883 of its pods, got 8080.",
+      ],
+    },
+    ...(
+      [
+        ["tenant", "tenant-acme", "nl-1-cluster"],
+        ["suspended tenant", "tenant-acme", "nl-1-cluster"],
+        ["fleet", "kube-system", "nl-1-cluster"],
+      ] as const
+    ).map(([stack, namespace, provider]) => ({
+      stack,
+      add: foreignTcpRoute(namespace, provider),
+      says: [
+        "by-hand: a TCP route must be of a tenant that speaks MQTT, got one of no such tenant.",
+      ],
+    })),
+  ],
+  "replay-reaches-nothing": [
+    replay(
+      { "spec.suspend": undefined },
+      "a replay must be a CronJob with suspend true, got a CronJob with none.",
+    ),
+    replay(
+      { "pod.metadata.labels.app\\.kubernetes\\.io/component": "app" },
+      "label app.kubernetes.io/component of its pods must be replay, got app.",
+      "no policy that allows anything may select its pods, got acme-network-allow-app.",
+    ),
+    {
+      stack: "full tenant",
+      type: POLICY,
+      name: "acme-network-allow-backup",
+      set: {
+        "spec.podSelector": {
+          matchExpressions: [
+            { key: "app.kubernetes.io/component", operator: "In", values: ["backup", "replay"] },
+          ],
+        },
+      },
+      says: [
+        "acme-replay-job: no policy that allows anything may select its pods, got acme-network-allow-backup.",
+      ],
+    },
+    replay(
+      { "pod.spec.volumes.0": { name: "files", configMap: { name: "settings" } } },
+      "its volumes must be persistentVolumeClaim or emptyDir, got configMap.",
+    ),
+    replay(
+      { "pod.spec.volumes.1": { name: "temporary", secret: { secretName: "keys-1-1" } } },
+      "its volumes must be persistentVolumeClaim or emptyDir, got secret.",
+      "container replay must mount temporary readOnly true, got none.",
+    ),
+    replay(
+      { "pod.spec.volumes.2": { name: "token", projected: { sources: [] } } },
+      "its volumes must be persistentVolumeClaim or emptyDir, got projected.",
+    ),
+    replay(
+      { "pod.spec.containers.0.volumeMounts.0.readOnly": undefined },
+      "container replay must mount files readOnly true, got none.",
+    ),
+    replay(
+      { "pod.spec.containers.0.volumeDevices": [{ name: "files", devicePath: "/dev/files" }] },
+      "container replay must have no device, got one.",
+    ),
+    replay(
+      { "pod.spec.containers.0.env.0.valueFrom": { secretKeyRef: { name: "keys-1-1" } } },
+      "container replay must get its variables as plain values, got TENANT from elsewhere.",
+    ),
+    replay(
+      { "pod.spec.containers.0.envFrom": [{ secretRef: { name: "keys-1-1" } }] },
+      "container replay must get its variables as plain values, got envFrom.",
+    ),
+    {
+      stack: "full tenant",
+      type: DEPLOYMENT,
+      name: "acme-app-deployment",
+      set: { "metadata.labels.app\\.kubernetes\\.io/component": "replay" },
+      says: [
+        "acme-app-deployment: a replay must be a CronJob with suspend true, got a Deployment with none.",
+      ],
+      andMore: true,
+    },
   ],
   "image-from-an-allowed-registry": [
     {
@@ -1388,6 +1574,25 @@ const STACK_MUTANTS: MutantTable = {
       set: { [`${CONTAINER}.resources.limits.cpu`]: undefined },
       says: ["acme-app-deployment: container app's cpu limit must be 250m, got none."],
     },
+    {
+      stack: "full tenant",
+      type: QUOTA,
+      name: "acme-quota",
+      set: { "spec.hard.pods": "3" },
+      says: ["acme-quota: spec.hard.pods must be 4, got 3."],
+    },
+    {
+      stack: "full tenant",
+      type: TENANT,
+      name: "acme",
+      set: { replay: undefined },
+      says: ["acme-quota: spec.hard.requests.cpu must be 240m, got 260m."],
+      andMore: true,
+    },
+    replay(
+      { "pod.spec.containers.0.resources.limits.memory": "1Gi" },
+      "container replay's memory limit must be 128Mi, got 1Gi.",
+    ),
     ...(
       [
         ["DATA_RETENTION_DAYS", "90", "7"],
@@ -1477,6 +1682,13 @@ const STACK_MUTANTS: MutantTable = {
       set: { "metadata.labels.app\\.kubernetes\\.io/component": "report" },
       says: ["acme: a CronJob with app.kubernetes.io/component backup must exist, got none."],
     },
+    {
+      stack: "full tenant",
+      type: CRON_JOB,
+      name: "acme-backup-job",
+      remove: true,
+      says: ["acme: a CronJob with app.kubernetes.io/component backup must exist, got none."],
+    },
     ...(
       [
         ["DATABASE_NAME", "tenant_other", "tenant_acme"],
@@ -1522,6 +1734,21 @@ const STACK_MUTANTS: MutantTable = {
         [INGRESS, "acme-ingress-ingress", "a way in"],
       ] as const
     ).map(([type, name, part]) => ({
+      type,
+      name,
+      remove: true,
+      says: [`acme: tenant acme must have ${part}, got none.`],
+    })),
+    ...(
+      [
+        // A replay is no backup, a way in over TCP none over HTTP.
+        [CRON_JOB, "acme-backup-job", "a backup job"],
+        [INGRESS, "acme-ingress-ingress", "a way in"],
+        [CRON_JOB, "acme-replay-job", "a replay"],
+        [TCP_ROUTE, "acme-ingress-mqtt", "a way in for MQTT"],
+      ] as const
+    ).map(([type, name, part]) => ({
+      stack: "full tenant" as const,
       type,
       name,
       remove: true,
@@ -1638,6 +1865,37 @@ const STACK_MUTANTS: MutantTable = {
       name: "acme-network-allow-app",
       set: { "spec.ingress.0.ports": undefined },
       says: ["acme-network-allow-app: ingress from the ingress must use TCP/8080, got every port."],
+    },
+    {
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.ingress.0.ports.0.port": 1883 },
+      says: ["acme-network-allow-app: ingress from the ingress must use TCP/8080, got TCP/1883."],
+    },
+    {
+      stack: "full tenant",
+      type: TENANT,
+      name: "acme",
+      set: { mqtt: false },
+      says: [
+        "acme-network-allow-app: ingress from the ingress must use TCP/8080, got TCP/8080, TCP/1883.",
+      ],
+    },
+    {
+      stack: "full tenant",
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.ingress.0.ports.1.port": 1884 },
+      says: [
+        "acme-network-allow-app: ingress from the ingress must use TCP/8080, TCP/1883, got TCP/8080, TCP/1884.",
+      ],
+    },
+    {
+      stack: "full tenant",
+      type: POLICY,
+      name: "acme-network-allow-app",
+      set: { "spec.ingress.0.from": [{ ipBlock: { cidr: "10.77.0.21/32" } }] },
+      says: ["acme-network-allow-app: ingress from must be the tenant's own, got 10.77.0.21/32."],
     },
     {
       type: POLICY,
@@ -1773,11 +2031,15 @@ export const SUSPENDED = {
   identity: { providers: GOOD_IDENTITY.identity.providers.filter(({ kind }) => kind === "ldap") },
 };
 
+/** What a tenant may have beside, and most have not. */
+export const FULL = { mqtt: true, replay: true };
+
 /** Built once, one after the other: mocks are global. Copy what you spoil. */
 export const STACKS = {
   fleet: judged(await fleetResources()),
   tenant: judged(await tenantResources()),
   "suspended tenant": judged(await tenantResources(SUSPENDED)),
+  "full tenant": judged(await tenantResources(FULL)),
 };
 
 /** What a mutant does, in words. */

@@ -111,6 +111,7 @@ const PORTS = [
   "TCP/443",
   "TCP/587",
   "TCP/636",
+  "TCP/1883",
   "TCP/5432",
   "TCP/6443",
   "TCP/8080",
@@ -184,7 +185,7 @@ const port: fc.Arbitrary<Port> = fc.oneof(
   fc.record(
     {
       protocol: oneOf("TCP", "UDP"),
-      port: oneOf(22, 25, 53, 443, 587, 636, 5432, 6443, 8080),
+      port: oneOf(22, 25, 53, 443, 587, 636, 1883, 5432, 6443, 8080),
       endPort: oneOf(8080, 65_535),
     },
     { requiredKeys: [] },

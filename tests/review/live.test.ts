@@ -108,6 +108,32 @@ describe("a live tenant", () => {
     ]);
   });
 
+  it("may be reached over MQTT and replay where its namespace says that it does", () => {
+    const objects = objectsOf(STACKS["full tenant"]);
+    expect(failures(objects)).toEqual([]);
+    const said = (path: string): string =>
+      failures(changed("Namespace", "tenant-acme", path, undefined, objects)).join("\n");
+    const annotations = "metadata.annotations.fluxbilling\\.dev/";
+    expect(said(`${annotations}mqtt`)).toContain(
+      "tenant-acme/mqtt: a TCP route must be of a tenant that speaks MQTT",
+    );
+    expect(said(`${annotations}replay`)).toContain(
+      "tenant-acme/plan: spec.hard.pods must be 3, got 4.",
+    );
+  });
+
+  it("is refused a route over TCP that was opened or led elsewhere by hand", () => {
+    const objects = objectsOf(STACKS["full tenant"]);
+    const said = (path: string, value: unknown): readonly string[] =>
+      failures(changed("IngressRouteTCP", "mqtt", path, value, objects));
+    expect(said("spec.tls.passthrough", true)).toEqual([
+      expect.stringContaining("tenant-acme/mqtt: tls.passthrough must be false, got true."),
+    ]);
+    expect(said("spec.routes.0.match", "HostSNI(`*`)")).toEqual([
+      expect.stringContaining("match must be one host that begins with acme., got HostSNI(`*`)."),
+    ]);
+  });
+
   it("is refused what was made by hand", () => {
     const pod: LiveObject = {
       apiVersion: "v1",
@@ -213,6 +239,27 @@ describe("drift", () => {
   ])("names a %s %s whose %s was changed", (kind, name, path, value, fault) => {
     expect(at({ objects: changed(kind, name, path, value) })).toEqual([
       expect.stringMatching(new RegExp(`: ${fault.replaceAll(".", "\\.")}$`)),
+    ]);
+  });
+
+  it("names a route over TCP that was changed, made or taken away by hand", () => {
+    const full = stored("local.acme", STACKS["full tenant"]);
+    const objects = objectsOf(STACKS["full tenant"]);
+    const differing = (there: readonly LiveObject[]): readonly string[] =>
+      openFailures(drift([full], [{ machine: "nl-1", objects: there, server: ROLES }])).map(
+        ({ message }) => message.split(". ")[0] ?? "",
+      );
+    expect(differing(objects)).toEqual([]);
+    const passing = changed("IngressRouteTCP", "mqtt", "spec.tls.passthrough", true, objects);
+    expect(differing(passing)).toEqual([
+      expect.stringMatching(/acme-ingress-mqtt: spec\.tls\.passthrough must not be there, got it$/),
+    ]);
+    expect(differing(objects.filter(({ kind }) => kind !== "IngressRouteTCP"))).toEqual([
+      expect.stringMatching(/acme-ingress-mqtt: must be there, got nothing$/),
+    ]);
+    const route = objects.filter(({ kind }) => kind === "IngressRouteTCP");
+    expect(at({ objects: [...OBJECTS, ...route] })).toEqual([
+      "kubernetes:traefik.io/v1alpha1:IngressRouteTCP tenant-acme/mqtt: must be recorded in a stack, got made by hand",
     ]);
   });
 
