@@ -1,5 +1,6 @@
 // Command tenant-app is the reference application of a tenant: it takes the whole tenant contract (see
-// ReadSettings) and shows that each part of it works, without being the product.
+// ReadSettings) and shows that each part of it works, without being the product. With the argument "replay" it goes
+// through what was recorded instead, and ends (see replay).
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -22,10 +24,20 @@ const (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := dispatch(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "Tenant application: %s.\n", err)
 		os.Exit(1)
 	}
+}
+
+func dispatch(arguments []string) error {
+	switch {
+	case len(arguments) == 0:
+		return run()
+	case len(arguments) == 1 && arguments[0] == "replay":
+		return replay(os.LookupEnv, os.Stdout)
+	}
+	return fmt.Errorf("the arguments must be none or replay, got %q; correct them in the pod", arguments)
 }
 
 func run() error {
@@ -54,8 +66,17 @@ func run() error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 	}
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- listener.ListenAndServe() }()
+	if settings.MQTTPort != 0 {
+		devices, err := net.Listen("tcp", fmt.Sprintf(":%d", settings.MQTTPort))
+		if err != nil {
+			return err
+		}
+		defer devices.Close()
+		door := mqttDoor{server.knowsSession, log, connectPatience}
+		go func() { ended <- door.serve(devices) }()
+	}
 	select {
 	case err := <-ended:
 		return err

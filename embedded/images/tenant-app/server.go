@@ -89,7 +89,9 @@ func (s *Server) FlushRequests(ctx context.Context) error {
 //	GET  /usage                   signed counts of the day                              operator
 //
 // Operator routes need "Authorization: Bearer <token>".
-func (s *Server) Handler() http.Handler {
+func (s *Server) Handler() http.Handler { return s.guarded(s.routes()) }
+
+func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", func(response http.ResponseWriter, _ *http.Request) {
 		writeJSON(response, map[string]string{"status": "live"})
@@ -104,7 +106,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("POST /erase", s.counted(s.operator(s.erase)))
 	mux.Handle("POST /reencrypt", s.counted(s.operator(s.reencrypt)))
 	mux.Handle("GET /usage", s.counted(s.operator(s.usage)))
-	return s.guarded(mux)
+	return mux
 }
 
 // guarded sets the headers that every answer has, and turns a handler's panic into an answer.
@@ -151,6 +153,16 @@ func (s *Server) operator(next http.HandlerFunc) http.HandlerFunc {
 		}
 		next(response, request)
 	}
+}
+
+// knowsSession tells whether a session is one that this tenant has started and that has not ended.
+func (s *Server) knowsSession(session string) bool {
+	secrets, err := ReadSecrets(s.settings.ContractFolder)
+	if err != nil {
+		s.log.Error("no session read", "reason", err.Error())
+		return false
+	}
+	return sessions{secrets.Session, s.settings.Identity.SessionMaxAge, s.now}.holds(session)
 }
 
 func (s *Server) ready(response http.ResponseWriter, request *http.Request) {

@@ -17,6 +17,8 @@ type Settings struct {
 	Plan     string
 	Location string
 	Listen   string
+	// MQTTPort is 0 where the tenant has no MQTT.
+	MQTTPort int
 
 	Database DatabaseSettings
 
@@ -48,6 +50,7 @@ type DatabaseSettings struct {
 //	TENANT                    the tenant's name
 //	PLAN, LOCATION            shown and attested; default "unnamed"
 //	LISTEN                    default :8080
+//	MQTT_PORT                 where devices come in; default none, and then none does
 //	DATABASE_HOST             name that the server's certificate carries
 //	DATABASE_PORT             default 5432
 //	DATABASE_NAME             the tenant's own database
@@ -103,6 +106,9 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, error) {
 	credentials := reader.text("CREDENTIALS_DIRECTORY", "/run/secrets/credentials")
 	settings.Identity = readIdentity(&reader, credentials)
 	settings.Mail = readMail(&reader, credentials)
+	if port, _ := lookup("MQTT_PORT"); port != "" {
+		settings.MQTTPort = reader.number("MQTT_PORT", 0, 1, 65535)
+	}
 	settings.PublicURL, _ = lookup("PUBLIC_URL")
 	settings.FilesFolder, _ = lookup("FILES_DIRECTORY")
 	settings.Database.OwnerRole, _ = lookup("DATABASE_OWNER_ROLE")
