@@ -6,7 +6,7 @@ import { parse } from "yaml";
 import { readImages } from "../../embedded/images/build-images.ts";
 import type { MachineFacts, PlatformFacts } from "../../embedded/machines/platform.ts";
 import { COMPONENT_LABEL } from "../../model/labels.ts";
-import { APP_PORT } from "../../model/network.ts";
+import { APP_PORT, MQTT_PORT } from "../../model/network.ts";
 import { CONTAINER_SECURITY, POD_SECURITY } from "../../model/pod.ts";
 import { apply, kubectl, query } from "../support/platform.ts";
 import {
@@ -24,10 +24,13 @@ import {
   secretOf,
   secretsOf,
   type TestTenant,
+  volumeFolder,
 } from "../support/tenants.ts";
 
 /** A namespace without any policy: what can be reached from there is there, and is shut to tenants by policy alone. */
 const OPEN = "open-probe";
+/** A run of a tenant's replay. */
+const REPLAY = "replay-by-hand";
 /** The metadata service of most providers, played by the standby. */
 const METADATA = "169.254.169.254";
 /** The outer world, played by the standby: an address that documentation may use (RFC 5737). */
@@ -52,14 +55,17 @@ describe("two tenants on one location", () => {
       await sleepingPod(OPEN, "open", {}),
       await sleepingPod(a.namespace, "probe-backup", { [COMPONENT_LABEL]: "backup" }),
       await sleepingPod(a.namespace, "probe-stray", {}),
+      await sleepingPod(b.namespace, "probe-replay", { [COMPONENT_LABEL]: "replay" }),
     );
     cleanUps.push(
       () => kubectl(location, "delete", "namespace", OPEN),
       () => kubectl(location, ...["delete", "pod", "probe-backup", "probe-stray"], ...inside(a)),
+      () => kubectl(location, "delete", "pod", "probe-replay", ...inside(b)),
     );
     for (const [namespace, ...pods] of [
       [OPEN, "open"],
       [a.namespace, "probe-backup", "probe-stray"],
+      [b.namespace, "probe-replay"],
     ] as const) {
       await kubectl(
         location,
@@ -139,16 +145,18 @@ describe("two tenants on one location", () => {
       const otherTenant = {
         service: tcp(await serviceAddress(b.namespace, "app"), 80),
         pod: tcp(application, APP_PORT),
+        devices: tcp(application, MQTT_PORT),
       };
+      const all = Object.keys(otherTenant);
       const ingress = await processOfPod(
         location,
         "kube-system",
         ...["-l", "app.kubernetes.io/name=traefik"],
       );
       expect(refusedOf(await probeFrom(ingress, otherTenant))).toEqual([]);
-      expect(refusedOf(await probeFrom(appOfA, otherTenant))).toEqual(["service", "pod"]);
+      expect(refusedOf(await probeFrom(appOfA, otherTenant))).toEqual(all);
       // Shut on the other tenant's side as well: a pod that may send to everybody is not let in.
-      expect(refusedOf(await probeFrom(open, otherTenant))).toEqual(["service", "pod"]);
+      expect(refusedOf(await probeFrom(open, otherTenant))).toEqual(all);
     });
 
     it("finds in its files its own secrets and none of the other tenant's", async () => {
@@ -186,6 +194,49 @@ describe("two tenants on one location", () => {
     it("a pod that is neither reaches nothing at all", async () => {
       const stray = await processOfPod(location, a.namespace, "probe-stray");
       expect(reachedOf(await probeFrom(stray, await fewTargets()))).toEqual([]);
+    });
+
+    it("a replay reaches nothing at all, its own application neither", async () => {
+      const replay = await processOfPod(location, b.namespace, "probe-replay");
+      const application = await addressOf(b);
+      const targets = {
+        ...(await fewTargets()),
+        "names, TCP": tcp(clusterOf(location).clusterDnsAddress, 53),
+        "the Kubernetes API's service": tcp(await serviceAddress("default", "kubernetes"), 443),
+        "its own application": tcp(application, APP_PORT),
+        "its own devices": tcp(application, MQTT_PORT),
+        "mail by submission": tcp(OUTER_WORLD, 587),
+      };
+      expect(reachedOf(await probeFrom(replay, targets))).toEqual([]);
+    });
+
+    it("a replay that is started by hand goes through what was recorded and ends", async () => {
+      const folder = `${await volumeFolder(b)}/recorded`;
+      const script = 'mkdir -p "$1"; printf %s "$2" >"$1/1.json"; chmod -R a+rX "$1"';
+      const request = JSON.stringify({ method: "POST", path: "/records?subject=ann", body: {} });
+      await onMachine(location, ["sh", "-euc", script, "sh", folder, request]);
+      cleanUps.push(() => onMachine(location, ["rm", "-r", folder]));
+      const before = (await askAsOperator(b, { path: "/usage" })).body;
+      await kubectl(location, "create", "job", REPLAY, "--from=cronjob/replay", ...inside(b));
+      cleanUps.push(() => kubectl(location, "delete", "job", REPLAY, ...inside(b)));
+      await kubectl(
+        location,
+        ...["wait", `job/${REPLAY}`, ...inside(b), "--for=condition=Complete", "--timeout=60s"],
+      );
+      const line = await kubectl(location, "logs", `job/${REPLAY}`, ...inside(b));
+      expect(line.trim().split("\n")).toHaveLength(1);
+      expect(JSON.parse(line)).toEqual({
+        tenant: b.name,
+        requests: 1,
+        routes: { "POST /records": 1 },
+        unanswered: 0,
+        unreadable: 0,
+        complete: true,
+      });
+      // What was recorded is not done again.
+      const records = (usage: string): unknown =>
+        (JSON.parse(usage) as { records: number }).records;
+      expect(records((await askAsOperator(b, { path: "/usage" })).body)).toBe(records(before));
     });
 
     it("would have been reached from a pod without policies", async () => {

@@ -27,7 +27,8 @@ describe("a review of what is live", () => {
     facts = await platform();
     location = facts.machines["nl-1"];
     stack = await writeTenantStack({ name: "reviewed", location: "nl-1", plan: "lite" });
-    other = await writeTenantStack({ name: "neighbour", location: "nl-1", plan: "lite" });
+    const more = { mqtt: true, replay: true };
+    other = await writeTenantStack({ name: "neighbour", location: "nl-1", plan: "lite", ...more });
     await deploy(stack, facts);
     await deploy(other, facts);
   });

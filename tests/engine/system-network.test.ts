@@ -73,6 +73,7 @@ describe("a cluster's own namespace", () => {
       ).includes(machinePlan("nl-1").cluster?.apiServiceAddress ?? "none"),
     );
     expect(await opens("client", NAMESPACE, addressOf["ingress"], 8443)).toBe(true);
+    expect(await opens("client", NAMESPACE, addressOf["ingress"], 8883)).toBe(true);
     expect(await opens("client", NAMESPACE, addressOf["dns"], 53)).toBe(true);
   });
 

@@ -1,15 +1,28 @@
 import { readFileSync } from "node:fs";
+import { connect } from "node:tls";
 import { beforeAll, describe, expect, it } from "vitest";
 import pg from "pg";
 
 import type { MachineFacts, PlatformFacts } from "../../embedded/machines/platform.ts";
 import { localStackOf, LOCAL_FLEET, TENANT_DOMAIN } from "../../embedded/local-fleet.ts";
 import { SECURITY_HEADERS } from "../../model/headers.ts";
-import { type Answer, ask, handshake, kubectl, query, until } from "../support/platform.ts";
+import { MQTTS_PORT } from "../../model/network.ts";
+import {
+  type Answer,
+  ask,
+  handshake,
+  kubectl,
+  platform,
+  query,
+  until,
+} from "../support/platform.ts";
+import { probeFrom } from "../support/pods.ts";
 import { neighbours, onMachine, type TestTenant } from "../support/tenants.ts";
 import { parse } from "yaml";
 
 const CLUSTERS = ["master", "nl-1", "fi-1"] as const;
+/** How long a device waits for an answer that may never come. */
+const DEVICE_PATIENCE_MS = 2_000;
 const HSTS = `max-age=${SECURITY_HEADERS.stsSeconds}; includeSubDomains`;
 
 /** What a TLS stack says whose floor is higher than what it is offered. */
@@ -99,9 +112,11 @@ describe("the way in", () => {
 
     it("has no port but those that prove themselves by TLS 1.3 or SSH, and the one that redirects", async () => {
       const machine = facts.machines[name];
-      expect(await openPorts(machine)).toEqual([22, 80, 443, 5432, 6443, 10_250]);
-      for (const port of [443, 6443, 10_250]) {
-        const host = port === 443 ? unknownHost(name) : name;
+      const mqtts = name === "master" ? [] : [MQTTS_PORT];
+      const ports = [22, 80, 443, 5432, 6443, ...mqtts, 10_250];
+      expect(await openPorts(machine)).toEqual(ports);
+      for (const port of [443, 6443, ...mqtts, 10_250]) {
+        const host = [443, MQTTS_PORT].includes(port) ? unknownHost(name) : name;
         expect(await handshake(machine.address, host, "TLSv1.3", port)).toBe("TLSv1.3");
         expect(await handshake(machine.address, host, "TLSv1.2", port)).toBe(TOO_OLD);
       }
@@ -126,6 +141,37 @@ describe("the way in", () => {
     });
   });
 
+  describe("for a device that speaks MQTT", () => {
+    it("leads to the application of a tenant that speaks it, by TLS 1.3 and nothing older", async () => {
+      const { address } = b.location;
+      // Not authorised: the application's own word, for a device that brings no session.
+      expect(await connack(address, b.host, "TLSv1.3")).toBe("20020005");
+      expect(await connack(address, b.host, "TLSv1.2")).toBe(TOO_OLD);
+      const [cookie = ""] = (await ask(address, b.host)).headers["set-cookie"] ?? [];
+      const session = /=([^;]+)/.exec(cookie)?.[1] ?? "none";
+      expect(await connack(address, b.host, "TLSv1.3", session)).toBe("20020000");
+    });
+
+    it("leads nowhere for any other host", async () => {
+      const { address } = a.location;
+      // Each keeps the device waiting as long as it is ready to.
+      const answers = await Promise.all([
+        connack(address, a.host, "TLSv1.3"),
+        connack(address, unknownHost("nl-1"), "TLSv1.3"),
+        connack(facts.machines["fi-1"].address, b.host, "TLSv1.3"),
+        connack(address, b.host, "TLSv1.3", undefined, 443),
+      ]);
+      expect(answers.filter((answer) => answer.startsWith("20"))).toEqual([]);
+      expect(await connack(address, "stranger.example", "TLSv1.3")).toMatch(/^ERR_SSL_/);
+    });
+
+    it("leads there by MQTT alone", async () => {
+      const { address } = b.location;
+      const answer = await answerOf(address, b.host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+      expect(answer).toMatch(/^(|ECONNRESET)$/);
+    });
+  });
+
   it("has the security headers on an answer that the rate limit gives, too", async () => {
     const { address } = b.location;
     const answers = await Promise.all(
@@ -143,6 +189,64 @@ describe("the way in", () => {
     );
   });
 });
+
+/**
+ * What comes back for a CONNECT of MQTT 3.1.1, in hexadecimal, or the code of the error.
+ *
+ * @param session Brought as the password. @default none
+ */
+async function connack(
+  address: string,
+  host: string,
+  version: "TLSv1.2" | "TLSv1.3",
+  session?: string,
+  port: number = MQTTS_PORT,
+): Promise<string> {
+  const text = (value: string): Buffer => {
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(value.length);
+    return Buffer.concat([length, Buffer.from(value)]);
+  };
+  const flags = session === undefined ? 0x02 : 0xc2;
+  const body = Buffer.concat([
+    ...[text("MQTT"), Buffer.from([4, flags, 0, 60]), text("device")],
+    ...(session === undefined ? [] : [text("someone"), text(session)]),
+  ]);
+  // More than 127 bytes take two for their length.
+  const length =
+    body.length < 0x80 ? [body.length] : [(body.length & 0x7f) | 0x80, body.length >> 7];
+  const goodbye = Buffer.from(session === undefined ? [] : [0xe0, 0]);
+  const sent = Buffer.concat([Buffer.from([0x10, ...length]), body, goodbye]);
+  return answerOf(address, host, sent, { version, port });
+}
+
+/** What comes back over TLS for some bytes until the other side ends, in hexadecimal; nothing where it does not answer. */
+async function answerOf(
+  address: string,
+  host: string,
+  sent: string | Buffer,
+  {
+    version = "TLSv1.3",
+    port = MQTTS_PORT,
+  }: { readonly version?: "TLSv1.2" | "TLSv1.3"; readonly port?: number } = {},
+): Promise<string> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    const socket = connect({
+      ...{ host: address, port, servername: host, rejectUnauthorized: false },
+      ...{ minVersion: version, maxVersion: version },
+    });
+    socket.once("secureConnect", () => socket.write(sent));
+    socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+    socket.setTimeout(DEVICE_PATIENCE_MS, () => socket.destroy());
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      resolve(error.code ?? error.message);
+    });
+    socket.once("close", () => {
+      resolve(Buffer.concat(chunks).toString("hex"));
+    });
+  });
+}
 
 function expectSecurityHeaders({ headers, protocol }: Answer): void {
   expect(protocol).toBe("TLSv1.3");
@@ -188,13 +292,22 @@ function unknownHost(machine: string): string {
 
 /** The TCP ports that a machine answers on from outside: those it listens on, and those that lead to its ingress. */
 async function openPorts(machine: MachineFacts): Promise<number[]> {
+  const leading = { http: 80, https: 443, mqtts: MQTTS_PORT };
+  const probes = Object.entries(leading).map(
+    ([name, port]) => [name, { kind: "tcp", host: machine.address, port }] as const,
+  );
+  // From another machine: a machine's own calls to its ports go another way.
+  const { standby } = (await platform()).machines;
+  const outcomes = await probeFrom(standby, Object.fromEntries(probes));
+  const led = probes.filter(([name]) => outcomes[name] === "connected").map(([, { port }]) => port);
+
   const listening = await onMachine(machine, ["ss", "-Hltn"]);
   const ports = listening
     .split("\n")
     .map((line) => line.trim().split(/\s+/)[3] ?? "")
     .filter((address) => address !== "" && !/^(127\.|\[::1\])/.test(address))
     .map((address) => Number(address.slice(address.lastIndexOf(":") + 1)));
-  return [...new Set([...ports, 80, 443])].sort((one, other) => one - other);
+  return [...new Set([...ports, ...led])].sort((one, other) => one - other);
 }
 
 /** The version of TLS that PostgreSQL agrees on, or the code of the refusal. */

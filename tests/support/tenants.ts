@@ -47,18 +47,22 @@ export interface Neighbours {
   readonly b: TestTenant;
 }
 
-const NEIGHBOURS = ["neighbour-a", "neighbour-b"] as const;
+/** What each has beside: one is as most tenants are, the other has what a tenant may have. */
+const NEIGHBOURS = {
+  "neighbour-a": {},
+  "neighbour-b": { mqtt: true, replay: true },
+} as const;
 const LOCATION = "nl-1";
 
 /**
- * Two tenants on one location, deployed. Test files share them, because making one takes longer than asking it
+ * Two tenants on one location, deployed; the second speaks MQTT and replays. Test files share them, because making one takes longer than asking it
  * something: whoever changes what they are makes a tenant of his own. They go when the last test file has ended.
  */
 export async function neighbours(): Promise<Neighbours> {
   const facts = await platform();
   const [a, b] = await Promise.all(
-    NEIGHBOURS.map(async (name) => {
-      const stack = await writeTenantStack({ name, location: LOCATION, plan: "lite" });
+    Object.entries(NEIGHBOURS).map(async ([name, more]) => {
+      const stack = await writeTenantStack({ name, location: LOCATION, plan: "lite", ...more });
       const settings = [localStackOf(LOCAL_FLEET).configFile, stack.configFile];
       if (!(await isDeployed(stack, facts, settings))) {
         await deploy(stack, facts);
@@ -75,7 +79,8 @@ export async function neighbours(): Promise<Neighbours> {
 export async function deleteNeighbours(): Promise<void> {
   const facts = await platform();
   await Promise.all(
-    NEIGHBOURS.map((name) => testTenant(name, facts.machines[LOCATION]).stack)
+    Object.keys(NEIGHBOURS)
+      .map((name) => testTenant(name, facts.machines[LOCATION]).stack)
       .filter(({ configFile }) => existsSync(configFile))
       .map(async (stack) => {
         await destroy(stack, facts);
