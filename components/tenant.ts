@@ -14,6 +14,7 @@ import { TenantIngress } from "./tenant-ingress.ts";
 import { TenantKey } from "./tenant-key.ts";
 import { tenantNamespace } from "./tenant-namespace.ts";
 import { TenantNetwork } from "./tenant-network.ts";
+import { TenantSecrets } from "./tenant-secrets.ts";
 import type { Endpoint } from "./tenant-network.ts";
 
 /** What a tenant needs to know beside its own settings. */
@@ -104,6 +105,7 @@ export class Tenant extends pulumi.ComponentResource {
     );
     const common = { namespace, namespaceName: this.namespaceName, labels };
     const child = { parent: this };
+    const secrets = new TenantSecrets(name, this);
 
     const network = new TenantNetwork(
       `${name}-network`,
@@ -118,6 +120,7 @@ export class Tenant extends pulumi.ComponentResource {
         namespace,
         labels,
         caCertificate: args.databaseCaCertificate,
+        secrets,
         secretGeneration: settings.secretGeneration,
         protectData: args.protectData,
       },
@@ -131,6 +134,7 @@ export class Tenant extends pulumi.ComponentResource {
         rootKey: args.rootKey,
         keyGeneration: settings.keyGeneration,
         oldestKeyGeneration: settings.oldestKeyGeneration,
+        secrets,
         secretGeneration: settings.secretGeneration,
         credentials: args.credentials,
       },
