@@ -27,7 +27,6 @@ const ENCRYPTED_FOLDERS = [
   "/var/lib/volumes",
   "/var/lib/postgresql",
   "/var/lib/fluxbilling",
-  "/var/log/pods",
 ];
 
 const SECRETS = join(CACHE, "secrets");

@@ -70,6 +70,20 @@ export interface Mutant {
 
 type MutantTable = Readonly<Record<string, readonly Mutant[]>>;
 
+/** A class of volumes beside the one of its cluster. */
+function storageClass(parameters: object): Judged {
+  return {
+    type: STORAGE_CLASS,
+    name: "fast",
+    props: {
+      metadata: { name: "fast", labels: { "fluxbilling.dev/location": "nl-1" } },
+      provisioner: "rancher.io/local-path",
+      parameters,
+    },
+    provider: "nl-1-cluster",
+  };
+}
+
 /** A role or a binding in the control plane's namespace. */
 function access(kind: string, props: object): Judged {
   return {
@@ -1205,13 +1219,6 @@ const STACK_MUTANTS: MutantTable = {
     },
     {
       stack: "fleet",
-      type: CLAIM,
-      name: "master-registry-images",
-      set: { "spec.storageClassName": "fast" },
-      says: ["master-registry-images: storageClassName must be encrypted, got fast."],
-    },
-    {
-      stack: "fleet",
       type: STORAGE_CLASS,
       name: "nl-1-storage-class",
       set: { "metadata.name": "fast" },
@@ -1219,19 +1226,22 @@ const STACK_MUTANTS: MutantTable = {
     },
     {
       stack: "fleet",
-      type: STORAGE_CLASS,
-      name: "nl-1-storage-class",
-      set: { "parameters.nodePath": "/srv/volumes" },
+      add: storageClass({ nodePath: "/srv/volumes" }),
       says: [
-        "nl-1-storage-class: parameters.nodePath must lie in a folder that is proved encrypted, /var/lib/rancher, /var/lib/kubelet, /var/lib/postgresql, /var/log, got /srv/volumes.",
+        "fast: a StorageClass must be called encrypted, got fast.",
+        "fast: parameters.nodePath must lie in a folder that is proved encrypted, got /srv/volumes.",
       ],
     },
     {
       stack: "fleet",
-      type: STORAGE_CLASS,
-      name: "nl-1-storage-class",
-      set: { "parameters.pathPattern": "../../../srv/{{ .PVName }}" },
-      says: ["nl-1-storage-class: parameters must hold nodePath alone, got pathPattern too."],
+      add: storageClass({
+        nodePath: "/var/lib/postgresql",
+        pathPattern: "../../../srv/{{ .PVName }}",
+      }),
+      says: [
+        "fast: a StorageClass must be called encrypted, got fast.",
+        "fast: parameters must hold nodePath alone, got pathPattern too.",
+      ],
     },
   ],
   "host-proves-its-encryption": [
@@ -1259,16 +1269,17 @@ const STACK_MUTANTS: MutantTable = {
       set: { folders: ["/etc"] },
       says: [
         "store-master: its folder /var/lib/fluxbilling/backups must be among those that are proved, got /etc.",
-        'store-master-storage-check: its command must be "sh -s check /etc" with at least one folder, got "sh -s check /var/lib/fluxbilling/backups".',
+        'store-master-storage-check: its command must check the folders that it stands for, got "sh -s check /var/lib/fluxbilling/backups".',
       ],
     },
     {
       stack: "fleet",
       type: STORAGE,
-      name: "standby-storage",
+      name: "store-master-storage",
       set: { folders: [] },
       says: [
-        'standby-storage-check: its command must be "sh -s check " with at least one folder, got "sh -s check /var/lib/postgresql /var/lib/fluxbilling /var/log".',
+        "store-master: its folder /var/lib/fluxbilling/backups must be among those that are proved, got none.",
+        'store-master-storage-check: its command must check the folders that it stands for, got "sh -s check /var/lib/fluxbilling/backups".',
       ],
     },
     {
@@ -1277,7 +1288,7 @@ const STACK_MUTANTS: MutantTable = {
       name: "master-storage-check",
       set: { create: "true" },
       says: [
-        'master-storage-check: its command must be "sh -s check /var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log" with at least one folder, got "true".',
+        'master-storage-check: its command must check the folders that it stands for, got "true".',
       ],
     },
     {
