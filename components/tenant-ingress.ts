@@ -7,10 +7,9 @@ import {
   MIDDLEWARES_ANNOTATION,
   RATE_MIDDLEWARE,
   SECURITY_HEADERS,
-  SUSPENDED_MIDDLEWARE,
+  SUSPENDED_REFERENCE,
   TLS_ANNOTATION,
 } from "../model/headers.ts";
-import { NOBODY } from "../model/network.ts";
 import { PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import type { CertificateSettings } from "../model/settings.ts";
@@ -28,7 +27,7 @@ export interface TenantIngressArgs {
   readonly certificates: CertificateSettings;
   /** Service of the application. */
   readonly serviceName: string;
-  /** Whether the tenant is shut: whoever calls gets a 402. */
+  /** Whether the tenant is shut: whoever calls gets a 402 and a page that says so. */
   readonly suspended: boolean;
 }
 
@@ -37,7 +36,8 @@ export interface TenantIngressArgs {
  *
  * Holds: TLS only; the location's TLSOption applies, because no route names another; HSTS, the
  * security headers and the plan's rate limit are on every answer. A suspended tenant keeps its
- * name and answers 402 to everyone, out of the ingress itself: no pod is needed for it.
+ * name and answers 402 to everyone, by what its location has for that ({@link SuspendedPage}): no
+ * pod of its own is needed, and none is reached (claim F40).
  */
 export class TenantIngress extends pulumi.ComponentResource {
   constructor(name: string, args: TenantIngressArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -60,77 +60,48 @@ export class TenantIngress extends pulumi.ComponentResource {
     const rate = custom("Middleware", RATE_MIDDLEWARE, {
       rateLimit: { average: requestsPerSecond, burst: requestsPerSecond * 2 },
     });
-    if (args.suspended) {
-      const shut = custom("Middleware", SUSPENDED_MIDDLEWARE, {
-        ipAllowList: { sourceRange: [NOBODY], rejectStatusCode: 402 },
-      });
-      new k8s.apiextensions.CustomResource(
-        `${name}-suspended-route`,
-        {
-          apiVersion: "traefik.io/v1alpha1",
-          kind: "IngressRoute",
-          metadata: { name: "suspended", namespace: args.namespaceName, labels: args.labels },
-          spec: {
-            entryPoints: ["websecure"],
-            routes: [
-              {
-                kind: "Rule",
-                match: `Host(\`${args.host}\`)`,
-                middlewares: [
-                  { name: HEADERS_MIDDLEWARE },
-                  { name: RATE_MIDDLEWARE },
-                  { name: SUSPENDED_MIDDLEWARE },
+    new k8s.networking.v1.Ingress(
+      `${name}-ingress`,
+      {
+        metadata: {
+          name: "app",
+          namespace: args.namespaceName,
+          labels: args.labels,
+          annotations: {
+            [ENTRYPOINTS_ANNOTATION]: "websecure",
+            [TLS_ANNOTATION]: "true",
+            // Headers first: they are on a 429 and a 402 as well.
+            [MIDDLEWARES_ANNOTATION]: [
+              middlewareReference(args.namespaceName, HEADERS_MIDDLEWARE),
+              middlewareReference(args.namespaceName, RATE_MIDDLEWARE),
+              ...(args.suspended ? [SUSPENDED_REFERENCE] : []),
+            ].join(","),
+            ...resolverAnnotations(args),
+            // Its address comes from the ingress controller, and nothing here needs it.
+            "pulumi.com/skipAwait": "true",
+          },
+        },
+        spec: {
+          ingressClassName: "traefik",
+          tls: [{ hosts: [args.host] }],
+          rules: [
+            {
+              host: args.host,
+              http: {
+                paths: [
+                  {
+                    path: "/",
+                    pathType: "Prefix",
+                    backend: { service: { name: args.serviceName, port: { name: "http" } } },
+                  },
                 ],
-                services: [{ kind: "TraefikService", name: "noop@internal" }],
               },
-            ],
-            tls: routeTls(args),
-          },
-        },
-        { ...placed, dependsOn: [args.namespace, headers, rate, shut] },
-      );
-    } else {
-      new k8s.networking.v1.Ingress(
-        `${name}-ingress`,
-        {
-          metadata: {
-            name: "app",
-            namespace: args.namespaceName,
-            labels: args.labels,
-            annotations: {
-              [ENTRYPOINTS_ANNOTATION]: "websecure",
-              [TLS_ANNOTATION]: "true",
-              // Headers first: they are on a 429 as well.
-              [MIDDLEWARES_ANNOTATION]: [HEADERS_MIDDLEWARE, RATE_MIDDLEWARE]
-                .map((middleware) => middlewareReference(args.namespaceName, middleware))
-                .join(","),
-              ...resolverAnnotations(args),
-              // Its address comes from the ingress controller, and nothing here needs it.
-              "pulumi.com/skipAwait": "true",
             },
-          },
-          spec: {
-            ingressClassName: "traefik",
-            tls: [{ hosts: [args.host] }],
-            rules: [
-              {
-                host: args.host,
-                http: {
-                  paths: [
-                    {
-                      path: "/",
-                      pathType: "Prefix",
-                      backend: { service: { name: args.serviceName, port: { name: "http" } } },
-                    },
-                  ],
-                },
-              },
-            ],
-          },
+          ],
         },
-        { ...placed, dependsOn: [args.namespace, headers, rate] },
-      );
-    }
+      },
+      { ...placed, dependsOn: [args.namespace, headers, rate] },
+    );
     this.registerOutputs({});
   }
 }
@@ -146,10 +117,4 @@ function resolverAnnotations({
         "traefik.ingress.kubernetes.io/router.tls.certresolver": certificates.resolver,
         "traefik.ingress.kubernetes.io/router.tls.domains.0.main": `*.${tenantDomain}`,
       };
-}
-
-function routeTls({ certificates, tenantDomain }: TenantIngressArgs): object {
-  return certificates.issuer === "fleet"
-    ? {}
-    : { certResolver: certificates.resolver, domains: [{ main: `*.${tenantDomain}` }] };
 }

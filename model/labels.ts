@@ -12,12 +12,14 @@ export const BACKUP_STORE_LABEL = "fluxbilling.dev/backup-store";
 export const CONTRACT_ANNOTATION = "fluxbilling.dev/contract";
 /** Annotation: the kinds of the tenant's identity providers, by comma; none where it has none. */
 export const IDENTITY_ANNOTATION = "fluxbilling.dev/identity";
-/** Label of pods and policies: what a pod is for, `app` or `backup`. */
+/** Label of pods and policies: what a pod is for, as `app` or `backup`. */
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
 
 /** Prefix of every tenant's namespace. */
 export const TENANT_NAMESPACE_PREFIX = "tenant-";
 /** Namespace of the control plane on the master. */
 export const CONTROL_PLANE_NAMESPACE = "fluxbilling-control-plane";
+/** Namespace of each location in which what all its tenants' hosts share runs: the page for suspended ones. */
+export const EDGE_NAMESPACE = "fluxbilling-edge";
 /** Namespace of a cluster's own services: ingress and DNS run there. */
 export const SYSTEM_NAMESPACE = "kube-system";

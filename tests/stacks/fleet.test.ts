@@ -461,20 +461,44 @@ describe("SystemNetwork", () => {
   });
 
   it.each([
-    ["nl-1", { matchExpressions: [{ key: "fluxbilling.dev/tenant", operator: "Exists" }] }],
-    ["master", { matchLabels: { "kubernetes.io/metadata.name": "fluxbilling-control-plane" } }],
+    [
+      "nl-1",
+      [
+        [
+          { matchExpressions: [{ key: "fluxbilling.dev/tenant", operator: "Exists" }] },
+          { "app.kubernetes.io/component": "app" },
+        ],
+        [
+          { matchLabels: { "kubernetes.io/metadata.name": "fluxbilling-edge" } },
+          {
+            "app.kubernetes.io/name": "suspended-page",
+            "app.kubernetes.io/component": "suspended-page",
+          },
+        ],
+      ],
+    ],
+    [
+      "master",
+      ["panel", "registry"].map((component) => [
+        { matchLabels: { "kubernetes.io/metadata.name": "fluxbilling-control-plane" } },
+        { "app.kubernetes.io/component": component },
+      ]),
+    ],
   ])(
     "leads the ingress of %s to what it serves and to no authority outside",
-    async (machine, there) => {
+    async (machine, served) => {
       const egress = inputOf(
         await fleetResources(),
         "kubernetes:networking.k8s.io/v1:NetworkPolicy",
         `${machine}-system-allow-ingress`,
         "spec.egress",
       ) as unknown[];
-      expect(
-        egress.slice(2).every((rule) => JSON.stringify(rule).includes(JSON.stringify(there))),
-      ).toBe(true);
+      expect(egress.slice(2)).toEqual(
+        served.map(([namespaceSelector, matchLabels]) => ({
+          to: [{ namespaceSelector, podSelector: { matchLabels } }],
+          ports: [{ protocol: "TCP", port: 8080 }],
+        })),
+      );
       expect(JSON.stringify(egress)).not.toContain("0.0.0.0/0");
     },
   );
