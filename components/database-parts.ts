@@ -1,5 +1,4 @@
 import * as pulumi from "@pulumi/pulumi";
-import type * as random from "@pulumi/random";
 import { DATABASES_OWNER_ROLE } from "../model/database.ts";
 import { scramSalt, scramVerifier } from "../model/scram.ts";
 
@@ -13,6 +12,6 @@ export const NEW_DATABASE = {
 } as const;
 
 /** What the server is told in place of a password: its SCRAM verifier. */
-export function verifierOf(password: random.RandomPassword, role: string): pulumi.Output<string> {
-  return pulumi.secret(password.result.apply((text) => scramVerifier(text, scramSalt(role))));
+export function verifierOf(password: pulumi.Output<string>, role: string): pulumi.Output<string> {
+  return pulumi.secret(password.apply((text) => scramVerifier(text, scramSalt(role))));
 }

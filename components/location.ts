@@ -5,6 +5,7 @@ import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { DatabaseServer } from "./database-server.ts";
 import { EncryptedStorage } from "./encrypted-storage.ts";
+import { SuspendedPage } from "./suspended-page.ts";
 import { SystemNetwork } from "./system-network.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 
@@ -32,13 +33,16 @@ export interface LocationArgs {
   readonly backupStoreZone: Zone;
   /** Tenants that fit. */
   readonly capacityTenants: number;
+  /** Image of the page for suspended tenants, by digest. */
+  readonly suspendedPageImage: string;
 }
 
 /**
  * A cluster and a PostgreSQL that exist, made fit for tenants.
  *
  * Give it the location's providers with `opts.providers`. Holds: what {@link EncryptedStorage},
- * {@link ClusterEdge}, {@link SystemNetwork} and {@link DatabaseServer} hold; its copies stay in its zone.
+ * {@link ClusterEdge}, {@link SystemNetwork}, {@link SuspendedPage} and {@link DatabaseServer} hold; its copies stay in
+ * its zone.
  */
 export class Location extends pulumi.ComponentResource {
   readonly storage: EncryptedStorage;
@@ -85,6 +89,7 @@ export class Location extends pulumi.ComponentResource {
       },
       child,
     );
+    new SuspendedPage(`${name}-page`, { labels, image: args.suspendedPageImage }, child);
     new DatabaseServer(`${name}-server`, child);
     this.registerOutputs({});
   }

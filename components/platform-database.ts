@@ -58,7 +58,7 @@ export function addPlatformDatabase(
       login: true,
       inherit: args.ownsByItself,
       roles: [database, ownerRole],
-      password: verifierOf(password, appRole),
+      password: verifierOf(password.result, appRole),
       connectionLimit,
       ...(args.ownsByItself ? { searchPaths: [args.schema] } : {}),
     },

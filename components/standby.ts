@@ -81,7 +81,7 @@ export class Standby extends pulumi.ComponentResource {
         // One for the copy, one for making it anew, one that asks how far the master is, and one that
         // a lost connection still holds.
         connectionLimit: 4,
-        password: verifierOf(password, REPLICA_ROLE),
+        password: verifierOf(password.result, REPLICA_ROLE),
       },
       child,
     );

@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import {
   COMPONENT_LABEL,
   CONTROL_PLANE_NAMESPACE,
+  EDGE_NAMESPACE,
   SYSTEM_NAMESPACE,
   TENANT_LABEL,
 } from "../model/labels.ts";
@@ -18,6 +19,7 @@ import {
   MQTTS_PORT,
   NODE_INGRESS_PORTS,
   SHUT_RANGES,
+  SUSPENDED_PAGE_POD_LABELS,
 } from "../model/network.ts";
 import { systemPods, tcp } from "./tenant-network.ts";
 
@@ -26,7 +28,7 @@ export interface SystemNetworkArgs {
   /** Address of the machine, where the API server and the kubelet answer. */
   readonly machineAddress: string;
   readonly apiPort: number;
-  /** What the ingress leads to: the tenants' applications, or what the control plane serves. */
+  /** What the ingress leads to: the tenants' applications and the page for suspended ones, or what the control plane serves. */
   readonly serves: "tenants" | "control plane";
   /** Whether the ingress calls a certificate authority of the outer world. */
   readonly usesAcme: boolean;
@@ -122,6 +124,18 @@ function tcpPorts(ports: readonly number[]): Ports {
 
 /** The ways from the ingress to what it leads to. */
 function servedBy({ serves }: SystemNetworkArgs): EgressRule[] {
+  const inNamespace = (
+    namespace: string,
+    labels: Readonly<Record<string, string>>,
+  ): EgressRule => ({
+    to: [
+      {
+        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+        podSelector: { matchLabels: labels },
+      },
+    ],
+    ports: tcpPorts([APP_PORT]),
+  });
   return serves === "tenants"
     ? [
         {
@@ -133,18 +147,11 @@ function servedBy({ serves }: SystemNetworkArgs): EgressRule[] {
           ],
           ports: tcpPorts([APP_PORT, MQTT_PORT]),
         },
+        inNamespace(EDGE_NAMESPACE, SUSPENDED_PAGE_POD_LABELS),
       ]
-    : CONTROL_PLANE_SERVICES.map((component) => ({
-        to: [
-          {
-            namespaceSelector: {
-              matchLabels: { "kubernetes.io/metadata.name": CONTROL_PLANE_NAMESPACE },
-            },
-            podSelector: { matchLabels: { [COMPONENT_LABEL]: component } },
-          },
-        ],
-        ports: tcpPorts([APP_PORT]),
-      }));
+    : CONTROL_PLANE_SERVICES.map((component) =>
+        inNamespace(CONTROL_PLANE_NAMESPACE, { [COMPONENT_LABEL]: component }),
+      );
 }
 
 /** What the master's ingress leads to: the value of the component label. */

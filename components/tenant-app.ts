@@ -214,6 +214,8 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
         startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
         readinessProbe: { ...probe("/ready"), periodSeconds: 1, failureThreshold: 5 },
         livenessProbe: probe("/live"),
+        // The ingress learns of the end up to three seconds later and sends requests until then.
+        lifecycle: { preStop: { sleep: { seconds: 3 } } },
         volumeMounts: [
           ...Object.keys(args.secrets).map((volume) => ({
             name: volume,

@@ -1,13 +1,13 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
-import * as random from "@pulumi/random";
 import { APP_SCHEMA, PUBLIC_ROLE, READ_ALL_ROLE } from "../model/database.ts";
 import { BACKUP_CONNECTIONS, PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import { tenantNames } from "../model/tenant-name.ts";
 import type { TenantName } from "../model/tenant-name.ts";
 import { NEW_DATABASE, verifierOf } from "./database-parts.ts";
+import type { TenantSecrets } from "./tenant-secrets.ts";
 
 /** What a tenant's database needs to know. */
 export interface TenantDatabaseArgs {
@@ -20,6 +20,7 @@ export interface TenantDatabaseArgs {
   readonly labels: Readonly<Record<string, string>>;
   /** Certificate of the authority that signed the server's, PEM. */
   readonly caCertificate: string;
+  readonly secrets: TenantSecrets;
   /** Raise by one to mint new passwords. */
   readonly secretGeneration: number;
   /** Whether the database refuses to be deleted. */
@@ -51,8 +52,8 @@ export class TenantDatabase extends pulumi.ComponentResource {
     const plan = PLANS[args.plan];
     const { namespace, database, ownerRole, appRole, backupRole } = tenantNames(args.tenant);
 
-    const appPassword = this.#password(`${name}-app-password`, args.secretGeneration);
-    const backupPassword = this.#password(`${name}-backup-password`, args.secretGeneration);
+    const appPassword = args.secrets.of("database-app", args.secretGeneration);
+    const backupPassword = args.secrets.of("database-backup", args.secretGeneration);
 
     const group = new postgresql.Role(`${name}-group`, { name: database, login: false }, child);
     const owner = new postgresql.Role(`${name}-owner`, { name: ownerRole, login: false }, child);
@@ -168,14 +169,14 @@ export class TenantDatabase extends pulumi.ComponentResource {
     const secret = (
       role: string,
       secretName: string,
-      password: random.RandomPassword,
+      password: pulumi.Output<string>,
     ): k8s.core.v1.Secret =>
       new k8s.core.v1.Secret(
         `${name}-${role}-secret`,
         {
           metadata: { name: secretName, namespace, labels: args.labels },
           immutable: true,
-          stringData: { password: password.result, "ca.crt": args.caCertificate },
+          stringData: { password, "ca.crt": args.caCertificate },
         },
         // Deleted by itself, unlike what lies beside it: immutable, it must be gone before its password is.
         { ...child, dependsOn: [args.namespace] },
@@ -184,13 +185,5 @@ export class TenantDatabase extends pulumi.ComponentResource {
     secret("backup", this.backupSecretName, backupPassword);
     this.beforeApp = [appSecret, shut];
     this.registerOutputs({ database });
-  }
-
-  #password(name: string, generation: number): random.RandomPassword {
-    return new random.RandomPassword(
-      name,
-      { length: 32, special: false, keepers: { generation: String(generation) } },
-      { parent: this },
-    );
   }
 }

@@ -7,10 +7,10 @@ import {
   MIDDLEWARES_ANNOTATION,
   RATE_MIDDLEWARE,
   SECURITY_HEADERS,
-  SUSPENDED_MIDDLEWARE,
+  SUSPENDED_REFERENCE,
   TLS_ANNOTATION,
 } from "../model/headers.ts";
-import { MQTT_ENTRY_POINT, MQTT_PORT_NAME, NOBODY } from "../model/network.ts";
+import { MQTT_ENTRY_POINT, MQTT_PORT_NAME } from "../model/network.ts";
 import { PLANS } from "../model/plan.ts";
 import type { PlanName } from "../model/plan.ts";
 import type { CertificateSettings } from "../model/settings.ts";
@@ -30,7 +30,7 @@ export interface TenantIngressArgs {
   readonly serviceName: string;
   /** Whether the application speaks MQTT. */
   readonly mqtt: boolean;
-  /** Whether the tenant is shut: whoever calls gets a 402. */
+  /** Whether the tenant is shut: whoever calls gets a 402 and a page that says so. */
   readonly suspended: boolean;
 }
 
@@ -39,7 +39,8 @@ export interface TenantIngressArgs {
  *
  * Holds: TLS only; the location's TLSOption applies, because no route names another; HSTS, the
  * security headers and the plan's rate limit are on every answer over HTTP. A suspended tenant keeps
- * its name and answers 402 to everyone, out of the ingress itself: no pod is needed for it.
+ * its name and answers 402 to everyone, by what its location has for that ({@link SuspendedPage}): no
+ * pod of its own is needed, and none is reached (claim F40).
  */
 export class TenantIngress extends pulumi.ComponentResource {
   constructor(name: string, args: TenantIngressArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -62,77 +63,48 @@ export class TenantIngress extends pulumi.ComponentResource {
     const rate = custom("Middleware", RATE_MIDDLEWARE, {
       rateLimit: { average: requestsPerSecond, burst: requestsPerSecond * 2 },
     });
-    if (args.suspended) {
-      const shut = custom("Middleware", SUSPENDED_MIDDLEWARE, {
-        ipAllowList: { sourceRange: [NOBODY], rejectStatusCode: 402 },
-      });
-      new k8s.apiextensions.CustomResource(
-        `${name}-suspended-route`,
-        {
-          apiVersion: "traefik.io/v1alpha1",
-          kind: "IngressRoute",
-          metadata: { name: "suspended", namespace: args.namespaceName, labels: args.labels },
-          spec: {
-            entryPoints: ["websecure"],
-            routes: [
-              {
-                kind: "Rule",
-                match: `Host(\`${args.host}\`)`,
-                middlewares: [
-                  { name: HEADERS_MIDDLEWARE },
-                  { name: RATE_MIDDLEWARE },
-                  { name: SUSPENDED_MIDDLEWARE },
+    new k8s.networking.v1.Ingress(
+      `${name}-ingress`,
+      {
+        metadata: {
+          name: "app",
+          namespace: args.namespaceName,
+          labels: args.labels,
+          annotations: {
+            [ENTRYPOINTS_ANNOTATION]: "websecure",
+            [TLS_ANNOTATION]: "true",
+            // Headers first: they are on a 429 and a 402 as well.
+            [MIDDLEWARES_ANNOTATION]: [
+              middlewareReference(args.namespaceName, HEADERS_MIDDLEWARE),
+              middlewareReference(args.namespaceName, RATE_MIDDLEWARE),
+              ...(args.suspended ? [SUSPENDED_REFERENCE] : []),
+            ].join(","),
+            ...resolverAnnotations(args),
+            // Its address comes from the ingress controller, and nothing here needs it.
+            "pulumi.com/skipAwait": "true",
+          },
+        },
+        spec: {
+          ingressClassName: "traefik",
+          tls: [{ hosts: [args.host] }],
+          rules: [
+            {
+              host: args.host,
+              http: {
+                paths: [
+                  {
+                    path: "/",
+                    pathType: "Prefix",
+                    backend: { service: { name: args.serviceName, port: { name: "http" } } },
+                  },
                 ],
-                services: [{ kind: "TraefikService", name: "noop@internal" }],
               },
-            ],
-            tls: routeTls(args),
-          },
-        },
-        { ...placed, dependsOn: [args.namespace, headers, rate, shut] },
-      );
-    } else {
-      new k8s.networking.v1.Ingress(
-        `${name}-ingress`,
-        {
-          metadata: {
-            name: "app",
-            namespace: args.namespaceName,
-            labels: args.labels,
-            annotations: {
-              [ENTRYPOINTS_ANNOTATION]: "websecure",
-              [TLS_ANNOTATION]: "true",
-              // Headers first: they are on a 429 as well.
-              [MIDDLEWARES_ANNOTATION]: [HEADERS_MIDDLEWARE, RATE_MIDDLEWARE]
-                .map((middleware) => middlewareReference(args.namespaceName, middleware))
-                .join(","),
-              ...resolverAnnotations(args),
-              // Its address comes from the ingress controller, and nothing here needs it.
-              "pulumi.com/skipAwait": "true",
             },
-          },
-          spec: {
-            ingressClassName: "traefik",
-            tls: [{ hosts: [args.host] }],
-            rules: [
-              {
-                host: args.host,
-                http: {
-                  paths: [
-                    {
-                      path: "/",
-                      pathType: "Prefix",
-                      backend: { service: { name: args.serviceName, port: { name: "http" } } },
-                    },
-                  ],
-                },
-              },
-            ],
-          },
+          ],
         },
-        { ...placed, dependsOn: [args.namespace, headers, rate] },
-      );
-    }
+      },
+      { ...placed, dependsOn: [args.namespace, headers, rate] },
+    );
     if (args.mqtt) {
       custom("IngressRouteTCP", "mqtt", {
         entryPoints: [MQTT_ENTRY_POINT],
@@ -162,6 +134,7 @@ function resolverAnnotations({
       };
 }
 
+/** The same for a route, which has no annotations. */
 function routeTls({ certificates, tenantDomain }: TenantIngressArgs): object {
   return certificates.issuer === "fleet"
     ? {}

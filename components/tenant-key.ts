@@ -1,10 +1,10 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import * as random from "@pulumi/random";
 import { createHmac } from "node:crypto";
 import { deriveTenantKey } from "../model/settings-key.ts";
 import type { KeyPurpose, RootKey } from "../model/settings-key.ts";
 import type { TenantName } from "../model/tenant-name.ts";
+import type { TenantSecrets } from "./tenant-secrets.ts";
 
 /** What a tenant's keys and secrets need to know. */
 export interface TenantKeyArgs {
@@ -18,6 +18,7 @@ export interface TenantKeyArgs {
   readonly keyGeneration: number;
   /** Oldest version that can still decrypt. */
   readonly oldestKeyGeneration: number;
+  readonly secrets: TenantSecrets;
   /** Version of the random secrets; the version before it stays in the Secret as the previous one. */
   readonly secretGeneration: number;
   /** What the application signs in elsewhere with: content of files, by their names. */
@@ -26,9 +27,6 @@ export interface TenantKeyArgs {
 
 /** The random secrets of the tenant contract; each is current and, after a rotation, previous. */
 const CONTRACT_SECRETS = ["session", "token", "webhook"] as const;
-
-/** Letters and digits that hold 256 random bits. */
-const SECRET_LETTERS = 43;
 
 /** Purposes beside the settings: what searchable encrypted attributes ask for. */
 const ATTRIBUTE_PURPOSES: readonly KeyPurpose[] = [
@@ -81,9 +79,9 @@ export class TenantKey extends pulumi.ComponentResource {
 
     const contract: Record<string, pulumi.Output<string>> = {};
     for (const kind of CONTRACT_SECRETS) {
-      contract[kind] = this.#random(name, kind, args.secretGeneration);
+      contract[kind] = args.secrets.of(kind, args.secretGeneration);
       if (args.secretGeneration > 1) {
-        contract[`${kind}-previous`] = this.#random(name, kind, args.secretGeneration - 1);
+        contract[`${kind}-previous`] = args.secrets.of(kind, args.secretGeneration - 1);
       }
     }
     new k8s.core.v1.Secret(
@@ -91,7 +89,7 @@ export class TenantKey extends pulumi.ComponentResource {
       {
         metadata: metadata(this.contractSecretName),
         immutable: true,
-        data: contract,
+        stringData: contract,
       },
       placed,
     );
@@ -109,17 +107,6 @@ export class TenantKey extends pulumi.ComponentResource {
       );
     }
     this.registerOutputs({});
-  }
-
-  /** One random secret of one version, in base64. The version is in the name: raising it keeps the former one. */
-  #random(name: string, kind: string, generation: number): pulumi.Output<string> {
-    // Not RandomBytes: its id is its value, and ids stand in the state in clear.
-    const secret = new random.RandomPassword(
-      `${name}-${kind}-${generation}`,
-      { length: SECRET_LETTERS, special: false },
-      { parent: this },
-    );
-    return secret.result.apply((text) => Buffer.from(text).toString("base64"));
   }
 }
 

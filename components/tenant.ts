@@ -14,6 +14,7 @@ import { TenantIngress } from "./tenant-ingress.ts";
 import { TenantKey } from "./tenant-key.ts";
 import { tenantNamespace } from "./tenant-namespace.ts";
 import { TenantNetwork } from "./tenant-network.ts";
+import { TenantSecrets } from "./tenant-secrets.ts";
 import type { Endpoint } from "./tenant-network.ts";
 import { TenantReplay } from "./tenant-replay.ts";
 
@@ -110,6 +111,7 @@ export class Tenant extends pulumi.ComponentResource {
     );
     const common = { namespace, namespaceName: this.namespaceName, labels };
     const child = { parent: this };
+    const secrets = new TenantSecrets(name, this);
 
     const network = new TenantNetwork(
       `${name}-network`,
@@ -124,6 +126,7 @@ export class Tenant extends pulumi.ComponentResource {
         namespace,
         labels,
         caCertificate: args.databaseCaCertificate,
+        secrets,
         secretGeneration: settings.secretGeneration,
         protectData: args.protectData,
       },
@@ -137,6 +140,7 @@ export class Tenant extends pulumi.ComponentResource {
         rootKey: args.rootKey,
         keyGeneration: settings.keyGeneration,
         oldestKeyGeneration: settings.oldestKeyGeneration,
+        secrets,
         secretGeneration: settings.secretGeneration,
         credentials: args.credentials,
       },

@@ -27,7 +27,6 @@ const ENCRYPTED_FOLDERS = [
   "/var/lib/volumes",
   "/var/lib/postgresql",
   "/var/lib/fluxbilling",
-  "/var/log/pods",
 ];
 
 const SECRETS = join(CACHE, "secrets");
@@ -82,6 +81,7 @@ export async function writeFleetStack(facts: PlatformFacts, images: Images): Pro
       tenantApp: byDigest(images["tenant-app"]),
       backup: byDigest(images.backup),
       registry: byDigest(images.registry),
+      suspendedPage: byDigest(images["suspended-page"]),
     },
     master: {
       ...machineSettings(master, "NL"),

@@ -16,12 +16,14 @@ export const IDENTITY_ANNOTATION = "fluxbilling.dev/identity";
 export const MQTT_ANNOTATION = "fluxbilling.dev/mqtt";
 /** Annotation, `true`: the tenant replays what it has recorded. None where it does not. */
 export const REPLAY_ANNOTATION = "fluxbilling.dev/replay";
-/** Label of pods and policies: what a pod is for, `app`, `backup` or `replay`. */
+/** Label of pods and policies: what a pod is for, as `app` or `backup`. */
 export const COMPONENT_LABEL = "app.kubernetes.io/component";
 
 /** Prefix of every tenant's namespace. */
 export const TENANT_NAMESPACE_PREFIX = "tenant-";
 /** Namespace of the control plane on the master. */
 export const CONTROL_PLANE_NAMESPACE = "fluxbilling-control-plane";
+/** Namespace of each location in which what all its tenants' hosts share runs: the page for suspended ones. */
+export const EDGE_NAMESPACE = "fluxbilling-edge";
 /** Namespace of a cluster's own services: ingress and DNS run there. */
 export const SYSTEM_NAMESPACE = "kube-system";

@@ -1,3 +1,5 @@
+import { COMPONENT_LABEL } from "./labels.ts";
+
 /** Addresses that no tenant's pod may call on its way out, one line per reason. */
 export const SHUT_RANGES = [
   // Private networks (RFC 1918): other pods, services, machines, neighbours in the data centre.
@@ -44,6 +46,11 @@ export const MQTTS_PORT = 8883;
 
 /** Labels of the pods that the ingress of a cluster runs in. */
 export const INGRESS_POD_LABELS = { "app.kubernetes.io/name": "traefik" } as const;
+/** Labels of the pods that answer for a location's suspended tenants. */
+export const SUSPENDED_PAGE_POD_LABELS = {
+  "app.kubernetes.io/name": "suspended-page",
+  [COMPONENT_LABEL]: "suspended-page",
+} as const;
 /** Labels of the pods that answer DNS in a cluster. */
 export const DNS_POD_LABELS = { "k8s-app": "kube-dns" } as const;
 

@@ -8,7 +8,7 @@ export const POLICY_PACK_NAME = "fluxbilling";
  * Raise the version here and in `policies/package.json` with every change of a rule.
  */
 export const REVIEWED_PACK = {
-  version: "1.4.0",
+  version: "1.5.0",
   /** Every rule, by its name. */
   rules: [
     "access-stays-in-its-namespace",
@@ -44,6 +44,7 @@ export const REVIEWED_PACK = {
     "route-stays-in-its-namespace",
     "secrets-are-files",
     "service-stays-inside",
+    "suspended-is-answered-402",
     "system-namespace-is-shut",
     "tcp-route-is-a-tenants-mqtt",
     "tenant-fits-its-plan",

@@ -211,7 +211,12 @@ const fleetSchema = keys({
       error: "must be a list of registry hosts",
     })
     .min(1, { error: "must name at least one registry" }),
-  images: keys({ tenantApp: image(), backup: image(), registry: image() }),
+  images: keys({
+    tenantApp: image(),
+    backup: image(),
+    registry: image(),
+    suspendedPage: image(),
+  }),
   master: keys({
     ...machine,
     ssh,
@@ -366,7 +371,7 @@ const tenantSchema = keys({
   oldestKeyGeneration: generation.default(1),
   /** Raise by one to mint new passwords, session, token and webhook secrets. */
   secretGeneration: generation.default(1),
-  /** Whether the tenant is shut: no pods, and a 402 for whoever calls. Nothing is deleted. */
+  /** Whether the tenant is shut: no pods, and a 402 with a page for whoever calls. Nothing is deleted. */
   suspended: z.boolean({ error: "must be true or false" }).default(false),
   /** Whether the application speaks MQTT: over TLS alone, at the tenant's own host (claim W12). */
   mqtt: z.boolean({ error: "must be true or false" }).default(false),

@@ -32,6 +32,7 @@ import { rootKeyIsInNoResource } from "./rules/root-key-is-in-no-resource.ts";
 import { routeStaysInItsNamespace } from "./rules/route-stays-in-its-namespace.ts";
 import { secretsAreFiles } from "./rules/secrets-are-files.ts";
 import { serviceStaysInside } from "./rules/service-stays-inside.ts";
+import { suspendedIsAnswered402 } from "./rules/suspended-is-answered-402.ts";
 import { systemNamespaceIsShut } from "./rules/system-namespace-is-shut.ts";
 import { tcpRouteIsATenantsMqtt } from "./rules/tcp-route-is-a-tenants-mqtt.ts";
 import { tenantFitsItsPlan } from "./rules/tenant-fits-its-plan.ts";
@@ -82,6 +83,7 @@ export const RULES: readonly Rule[] = [
   routeStaysInItsNamespace,
   secretsAreFiles,
   serviceStaysInside,
+  suspendedIsAnswered402,
   systemNamespaceIsShut,
   tcpRouteIsATenantsMqtt,
   tenantFitsItsPlan,

@@ -226,6 +226,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
         backupStore: location.backupStore,
         backupStoreZone: store.zone,
         capacityTenants: location.capacityTenants,
+        suspendedPageImage: fleet.images.suspendedPage,
       },
       { providers },
     );

@@ -42,7 +42,14 @@ const BUSYBOX = "/bin/busybox";
 
 /** The images of the embedded platform, in the order of their names. */
 export type ImageName =
-  "backup" | "busybox" | "coredns" | "pause" | "registry" | "tenant-app" | "traefik";
+  | "backup"
+  | "busybox"
+  | "coredns"
+  | "pause"
+  | "registry"
+  | "suspended-page"
+  | "tenant-app"
+  | "traefik";
 
 /** One image as it lies in the cache. */
 export interface ImageFacts {
@@ -139,6 +146,10 @@ const IMAGES: { readonly [name in ImageName]: ImageSource } = {
   registry: {
     inputs: async () => [await goVersion()],
     files: (context, scratch) => goProgram(context, scratch, ".", "/bin/registry"),
+  },
+  "suspended-page": {
+    inputs: async () => [await goVersion()],
+    files: (context, scratch) => goProgram(context, scratch, ".", "/suspended-page"),
   },
   "tenant-app": {
     inputs: async () => [await goVersion()],

@@ -31,7 +31,7 @@ for pair in \
   containerd:/var/lib/containerd disk/data/kubelet:/var/lib/kubelet \
   disk/data/postgresql:/var/lib/postgresql disk/data/etc-postgresql:/etc/postgresql \
   disk/data/fluxbilling:/var/lib/fluxbilling disk/data/volumes:/var/lib/volumes \
-  disk/data/pod-logs:/var/log/pods disk/data/root:/root; do
+  disk/data/root:/root; do
   mkdir -p "$root${pair#*:}"
   mount --bind "$MACHINE/${pair%%:*}" "$root${pair#*:}"
 done

@@ -34,15 +34,7 @@ const SHUTDOWN_SECONDS = 15;
 const BOOT_SECONDS = 15;
 
 /** Folders of a machine's disk; boot.sh shows each where Debian or Kubernetes has it. */
-const DATA_PARTS = [
-  "kubelet",
-  "postgresql",
-  "etc-postgresql",
-  "fluxbilling",
-  "volumes",
-  "pod-logs",
-  "root",
-];
+const DATA_PARTS = ["kubelet", "postgresql", "etc-postgresql", "fluxbilling", "volumes", "root"];
 
 /** The first process of a running machine. */
 export function machineProcess(name: MachineName): ProcessIdentity | undefined {

@@ -62,7 +62,7 @@ export const filesLieOnEncryptedVolumes = stackRule(
       const { nodePath, ...others } = props.parameters ?? {};
       if (nodePath === undefined || !liesIn(nodePath, folders)) {
         report(
-          `${subject.name}: parameters.nodePath must lie in a folder that is proved encrypted, ${folders.join(", ") || "none"}, got ${nodePath ?? "none"}.`,
+          `${subject.name}: parameters.nodePath must lie in a folder that is proved encrypted, got ${nodePath ?? "none"}.`,
           subject,
         );
       }

@@ -62,7 +62,7 @@ export const hostProvesItsEncryption = stackRule(
         }
         if (props.path !== undefined && !liesIn(props.path, folders)) {
           report(
-            `${subject.name}: its folder ${props.path} must be among those that are proved, got ${folders.join(", ")}.`,
+            `${subject.name}: its folder ${props.path} must be among those that are proved, got ${folders.join(", ") || "none"}.`,
             subject,
           );
         }
@@ -79,7 +79,7 @@ export const hostProvesItsEncryption = stackRule(
         const { connection, create } = check.props;
         if (folders.length === 0 || create !== expected) {
           report(
-            `${check.subject.name}: its command must be "${expected}" with at least one folder, got "${create ?? "none"}".`,
+            `${check.subject.name}: its command must check the folders that it stands for, got "${create ?? "none"}".`,
             check.subject,
           );
         }

@@ -1,6 +1,7 @@
 import { deniesAll, metadataOf } from "../kubernetes-objects.ts";
 import type { NetworkPolicySpec } from "../kubernetes-objects.ts";
 import { stackRule } from "../rule.ts";
+import type { Subject } from "../rule.ts";
 
 /**
  * Every namespace has a policy that shuts every pod both ways.
@@ -25,18 +26,21 @@ export const namespaceHasDefaultDeny = stackRule(
     remediation: "Add a NetworkPolicy with an empty podSelector, both policy types and no rule.",
   },
   (subjects, report) => {
+    // Namespaces of two clusters may have one name.
+    const placeOf = (subject: Subject, namespace = ""): string =>
+      `${namespace} through ${subject.provider?.name ?? "no provider"}`;
     const shut = new Set(
       subjects
         .filter(({ type }) => type === "kubernetes:networking.k8s.io/v1:NetworkPolicy")
         .filter(({ props }) => deniesAll((props as { spec?: NetworkPolicySpec }).spec))
-        .map(({ props }) => metadataOf(props).namespace),
+        .map((subject) => placeOf(subject, metadataOf(subject.props).namespace)),
     );
     for (const resource of subjects) {
       if (resource.type !== "kubernetes:core/v1:Namespace") {
         continue;
       }
       const metadata = metadataOf(resource.props);
-      if (!shut.has(metadata.name)) {
+      if (!shut.has(placeOf(resource, metadata.name))) {
         report(
           `${resource.name}: namespace ${metadata.name ?? "without a name"} must have a NetworkPolicy that selects every pod and allows nothing either way, got none.`,
           resource,

@@ -1,4 +1,9 @@
-import { CONTROL_PLANE_NAMESPACE, SYSTEM_NAMESPACE, TENANT_LABEL } from "../../model/labels.ts";
+import {
+  CONTROL_PLANE_NAMESPACE,
+  EDGE_NAMESPACE,
+  SYSTEM_NAMESPACE,
+  TENANT_LABEL,
+} from "../../model/labels.ts";
 import {
   DNS_POD_LABELS,
   DNS_PORT,
@@ -99,10 +104,10 @@ function isSystemEgress(
   }[];
   const isTenants =
     expression?.key === TENANT_LABEL && expression.operator === "Exists" && more.length === 0;
-  const isControlPlane =
-    namespaceSelector?.matchLabels?.["kubernetes.io/metadata.name"] === CONTROL_PLANE_NAMESPACE;
+  const named = namespaceSelector?.matchLabels?.["kubernetes.io/metadata.name"];
+  const isPlatform = named === CONTROL_PLANE_NAMESPACE || named === EDGE_NAMESPACE;
   return (
-    isExactly(pods, INGRESS_POD_LABELS) && !selectsAll(podSelector) && (isTenants || isControlPlane)
+    isExactly(pods, INGRESS_POD_LABELS) && !selectsAll(podSelector) && (isTenants || isPlatform)
   );
 }
 

@@ -1,17 +1,18 @@
-import { MIDDLEWARES_ANNOTATION } from "../../model/headers.ts";
+import { MIDDLEWARES_ANNOTATION, SUSPENDED_REFERENCE } from "../../model/headers.ts";
 import { isRoute, metadataOf, routeSpecOf } from "../kubernetes-objects.ts";
 import { resourceRule } from "../rule.ts";
 
 /**
- * Every route leads to services and middlewares of its own namespace.
+ * Every route leads to services and middlewares of its own namespace, but for the one middleware that answers for suspended tenants.
  *
  * Why: the ingress is trusted by every tenant's pods, so a route into another namespace goes round its policies.
- * Blind to: what the ingress itself was allowed to do across namespaces.
+ * Blind to: what the ingress itself was allowed to do across namespaces; what that one middleware does, which another rule judges.
  */
 export const routeStaysInItsNamespace = resourceRule(
   {
     name: "route-stays-in-its-namespace",
-    description: "Every route leads to services and middlewares of its own namespace.",
+    description:
+      "Every route leads to services and middlewares of its own namespace, but for the one middleware that answers for suspended tenants.",
     group: "isolation",
     severity: "critical",
     claims: ["F1", "P12", "W12"],
@@ -30,7 +31,11 @@ export const routeStaysInItsNamespace = resourceRule(
       report(`${subject.name}: a reference must stay in namespace ${namespace}, got ${reference}.`);
     };
     for (const reference of (annotations[MIDDLEWARES_ANNOTATION] ?? "").split(",")) {
-      if (reference !== "" && !reference.startsWith(`${namespace}-`)) {
+      if (
+        reference !== "" &&
+        reference !== SUSPENDED_REFERENCE &&
+        !reference.startsWith(`${namespace}-`)
+      ) {
         foreign(reference);
       }
     }

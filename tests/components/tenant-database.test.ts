@@ -1,11 +1,15 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { scramSalt, scramVerifier } from "../../model/scram.ts";
+import { deriveSecret } from "../../model/tenant-secret.ts";
 import { at, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { tenantResources } from "../support/good.ts";
 
 const ROLE = "postgresql:index/role:Role";
 const GRANT = "postgresql:index/grant:Grant";
+
+const APP_PASSWORD = deriveSecret("password-of-acme-seed-1", "database-app");
+const BACKUP_PASSWORD = deriveSecret("password-of-acme-seed-1", "database-backup");
 
 describe("TenantDatabase", () => {
   let resources: readonly Registered[];
@@ -22,7 +26,7 @@ describe("TenantDatabase", () => {
         login: true,
         inherit: false,
         roles: ["tenant_acme", "owner_acme"],
-        password: scramVerifier("password-of-acme-database-app-password", scramSalt("app_acme")),
+        password: scramVerifier(APP_PASSWORD, scramSalt("app_acme")),
         connectionLimit: 10,
         statementTimeout: 15_000,
         idleInTransactionSessionTimeout: 30_000,
@@ -33,10 +37,7 @@ describe("TenantDatabase", () => {
         login: true,
         roles: ["tenant_acme", "pg_read_all_data"],
         bypassRowLevelSecurity: true,
-        password: scramVerifier(
-          "password-of-acme-database-backup-password",
-          scramSalt("backup_acme"),
-        ),
+        password: scramVerifier(BACKUP_PASSWORD, scramSalt("backup_acme")),
         connectionLimit: 2,
       },
     });
@@ -116,7 +117,7 @@ describe("TenantDatabase", () => {
   });
 
   it("keeps the clear password in one immutable Secret of the namespace and nowhere else", () => {
-    const clear = "password-of-acme-database-app-password";
+    const clear = APP_PASSWORD;
     const holders = resources
       .filter(({ type }) => type.startsWith("kubernetes:") || type.startsWith("postgresql:"))
       .filter(({ inputs }) => JSON.stringify(inputs).includes(clear));
@@ -151,8 +152,8 @@ describe("TenantDatabase", () => {
       "keys-1-1",
       "store-2",
     ]);
-    expect(
-      inputsOf(rotated, "random:index/randomPassword:RandomPassword")["acme-database-app-password"],
-    ).toEqual({ length: 32, special: false, keepers: { generation: "2" } });
+    expect(at(inputsOf(rotated, ROLE)["acme-database-app"], "password")).toBe(
+      scramVerifier(deriveSecret("password-of-acme-seed-2", "database-app"), scramSalt("app_acme")),
+    );
   });
 });

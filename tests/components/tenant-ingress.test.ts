@@ -7,7 +7,6 @@ import type { Registered } from "../support/construct.ts";
 
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
 const MIDDLEWARE = "kubernetes:traefik.io/v1alpha1:Middleware";
-const ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRoute";
 const TCP_ROUTE = "kubernetes:traefik.io/v1alpha1:IngressRouteTCP";
 
 function ingress(args: Partial<TenantIngressArgs> = {}): Promise<readonly Registered[]> {
@@ -79,27 +78,17 @@ describe("TenantIngress", () => {
     });
   });
 
-  it("answers 402 to everyone for a suspended tenant, headers included, without a pod", async () => {
-    const resources = await ingress({ suspended: true });
-    expect(inputsOf(resources, INGRESS)).toEqual({});
-    expect(inputOf(resources, MIDDLEWARE, "acme-suspended", "spec")).toEqual({
-      ipAllowList: { sourceRange: ["255.255.255.255/32"], rejectStatusCode: 402 },
-    });
-    expect(inputOf(resources, ROUTE, "acme-suspended-route", "spec")).toEqual({
-      entryPoints: ["websecure"],
-      routes: [
-        {
-          kind: "Rule",
-          match: "Host(`acme.tenants.test`)",
-          middlewares: [
-            { name: "security-headers" },
-            { name: "rate-limit" },
-            { name: "suspended" },
-          ],
-          services: [{ kind: "TraefikService", name: "noop@internal" }],
-        },
-      ],
-      tls: {},
+  it("is for a suspended tenant the same but for what its location answers with, after headers and rate limit", async () => {
+    const running = await ingress();
+    const suspended = await ingress({ suspended: true });
+    expect(named(suspended)).toEqual(named(running));
+    expect(inputOf(suspended, INGRESS, "acme-ingress", "spec")).toEqual(
+      inputOf(running, INGRESS, "acme-ingress", "spec"),
+    );
+    expect(inputOf(suspended, INGRESS, "acme-ingress", "metadata.annotations")).toEqual({
+      ...(inputOf(running, INGRESS, "acme-ingress", "metadata.annotations") as object),
+      "traefik.ingress.kubernetes.io/router.middlewares":
+        "tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd,fluxbilling-edge-suspended@kubernetescrd",
     });
   });
 
@@ -124,3 +113,7 @@ describe("TenantIngress", () => {
     });
   });
 });
+
+function named(resources: readonly Registered[]): readonly string[] {
+  return resources.map(({ type, name }) => `${type} ${name}`).toSorted();
+}

@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { Tenant } from "../../components/tenant.ts";
 import { deriveTenantKey } from "../../model/settings-key.ts";
 import { tenantName } from "../../model/tenant-name.ts";
+import { deriveSecret } from "../../model/tenant-secret.ts";
+import type { SecretPurpose } from "../../model/tenant-secret.ts";
 import { construct, inputOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { GOOD_IDENTITY, goodTenantArgs, TEST_ROOT_KEY, tenantResources } from "../support/good.ts";
@@ -58,13 +60,15 @@ describe("TenantKey", () => {
   it("keeps the previous random secrets beside the new ones", async () => {
     const resources = await tenantResources({ secretGeneration: 3 });
     expect(secret(resources, "acme-key-contract", "metadata.name")).toBe("contract-3");
-    expect(files(resources, "acme-key-contract")).toEqual({
-      session: "password-of-acme-key-session-3",
-      "session-previous": "password-of-acme-key-session-2",
-      token: "password-of-acme-key-token-3",
-      "token-previous": "password-of-acme-key-token-2",
-      webhook: "password-of-acme-key-webhook-3",
-      "webhook-previous": "password-of-acme-key-webhook-2",
+    const of = (purpose: SecretPurpose, generation: number): string =>
+      deriveSecret(`password-of-acme-seed-${generation}`, purpose);
+    expect(secret(resources, "acme-key-contract", "stringData")).toEqual({
+      session: of("session", 3),
+      "session-previous": of("session", 2),
+      token: of("token", 3),
+      "token-previous": of("token", 2),
+      webhook: of("webhook", 3),
+      "webhook-previous": of("webhook", 2),
     });
   });
 

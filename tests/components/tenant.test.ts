@@ -137,7 +137,7 @@ describe("Tenant", () => {
       "acme-database-app-secret stringData",
       "acme-database-backup password",
       "acme-database-backup-secret stringData",
-      "acme-key-contract data",
+      "acme-key-contract stringData",
       "acme-key-credentials stringData",
       "acme-key-keys data",
       "nl-1-cluster kubeconfig",

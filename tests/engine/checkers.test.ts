@@ -22,6 +22,10 @@ const ACCEPTED: { readonly [finding: string]: string } = {
     "An image is named by its digest: what is there is what was named, and asking again could only fail.",
   "deployment-replicas: Deployment/apps/v1/tenant-judged/app":
     "The plan lite has one pod; plans that promise more have more.",
+  "deployment-replicas: Deployment/apps/v1/fluxbilling-edge/suspended-page":
+    "Without the page the answer is the same 402: one pod that comes back by itself is enough.",
+  "pod-probes-identical: Deployment/apps/v1/fluxbilling-edge/suspended-page":
+    "There is one thing to ask a page: whether it answers.",
   "networkpolicy-targets-pod: NetworkPolicy/networking.k8s.io/v1/kube-system/*":
     "The pods of the cluster's own namespace are made by the cluster, not by a stack.",
   "networkpolicy-targets-pod: NetworkPolicy/networking.k8s.io/v1/fluxbilling-control-plane/allow-panel":

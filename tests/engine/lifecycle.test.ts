@@ -16,7 +16,7 @@ import {
 import type { MachineFacts, PlatformFacts } from "../../embedded/machines/platform.ts";
 import { PLANS, planQuota } from "../../model/plan.ts";
 import { killedRun } from "../support/killed-run.ts";
-import { ask, kubectl, platform, query, until } from "../support/platform.ts";
+import { type Answer, ask, kubectl, platform, query, until } from "../support/platform.ts";
 import {
   askAsOperator,
   onMachine,
@@ -105,16 +105,41 @@ describe("a tenant's life, the engine killed once in the middle of each step", (
     await expectNothingLost();
   });
 
-  it("is suspended: no pods, a 402 with the security headers, and nothing lost", async () => {
+  it("is suspended: no pods, a 402 with a clear page and the security headers, and nothing lost", async () => {
     await change({ plan: "lite", suspended: true }, 1);
     await until("no pod of the tenant", 30_000, async () => (await pods()).length === 0);
+    const accept = { html: "text/html,application/xhtml+xml,*/*;q=0.8", json: "application/json" };
+    const asked = async (path: string, wish: string, method = "GET"): Promise<Answer> => {
+      // As somebody who is signed in: none of it is for the page.
+      const headers = { accept: wish, cookie: "session=canary", authorization: "Bearer canary" };
+      const answer = await ask(location.address, tenant.host, { path, method, headers });
+      expect([answer.status, answer.protocol]).toEqual([402, "TLSv1.3"]);
+      expect(answer.headers).toMatchObject({
+        "strict-transport-security": "max-age=31536000; includeSubDomains",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+      });
+      return answer;
+    };
+    // The page is the location's, and nothing has waited for its pod.
+    await until("the page", 30_000, async () =>
+      (await asked("/", accept.html)).body.includes("suspended"),
+    );
     for (const path of ["/", "/attest", "/live"]) {
-      const answer = await ask(location.address, tenant.host, { path });
-      expect([answer.status, answer.body]).toEqual([402, "Payment Required"]);
-      expect(answer.headers["strict-transport-security"]).toBe(
-        "max-age=31536000; includeSubDomains",
-      );
+      const page = await asked(path, accept.html);
+      expect(page.headers["content-type"]).toBe("text/html; charset=utf-8");
+      expect(page.headers["content-security-policy"]).toContain("default-src 'none'; style-src");
+      expect(page.body).toContain("<h1>This instance is suspended</h1>");
+      expect(page.body).toContain("Nothing is deleted");
+      expect(page.body).toContain("ask the operator who runs it");
+      const problem = await asked(path, accept.json, "POST");
+      expect(problem.headers["content-type"]).toBe("application/problem+json");
+      expect(JSON.parse(problem.body)).toMatchObject({
+        ...{ type: "policy", status: 402 },
+        detail: expect.stringContaining("This instance is suspended.") as string,
+      });
     }
+    expect(await pods()).toEqual([]);
     expect(await belongings()).toEqual(kept);
   });
 

@@ -90,7 +90,7 @@ describe("parseFleet", () => {
     [
       "imageRegistries",
       ["other.test", "registry.panels.test"],
-      ["tenantApp", "backup", "registry"]
+      ["tenantApp", "backup", "registry", "suspendedPage"]
         .map(
           (key) =>
             `Setting "fluxbilling:fleet.images.${key}": must come from one of other.test, registry.panels.test, got "registry.test". Push the image to a registry of the list in Pulumi.prod.yaml, or add the registry.`,

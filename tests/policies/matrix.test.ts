@@ -29,16 +29,12 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "a name of its own: what refers to it finds nothing instead of something else",
   "tenant: kubernetes:batch/v1:CronJob metadata.name":
     "a name of its own: what refers to it finds nothing instead of something else",
-  "tenant: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.name":
-    "a name of its own: what refers to it finds nothing instead of something else",
   "tenant: kubernetes:traefik.io/v1alpha1:IngressRouteTCP metadata.name":
     "a name of its own: what refers to it finds nothing instead of something else",
   "tenant: kubernetes:core/v1:Service spec.ports.*.name":
     "the name of the port for HTTP, under which the route over HTTP finds nothing then",
   "tenant: kubernetes:batch/v1:CronJob spec.jobTemplate.spec.template.spec.containers.*.volumeMounts.*.name":
     "a volume that is not there: the cluster takes no such pod",
-  "tenant: kubernetes:traefik.io/v1alpha1:Middleware metadata.name":
-    "a name of its own: what refers to it finds nothing instead of something else",
   "fleet: kubernetes:traefik.io/v1alpha1:Middleware metadata.name":
     "a name of its own: what refers to it finds nothing instead of something else",
   "tenant: kubernetes:core/v1:ServiceAccount metadata.labels.app\\.kubernetes\\.io/component":
@@ -74,23 +70,23 @@ const HARMLESS: Readonly<Record<string, string>> = {
   "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute spec.routes.*.services.*.name":
     "a name that is not there: the ingress takes the route out and answers 404 by itself",
   "fleet: kubernetes:apps/v1:Deployment metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:batch/v1:CronJob metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:core/v1:ConfigMap metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:core/v1:PersistentVolumeClaim metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:core/v1:Secret metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:core/v1:Service metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:core/v1:ServiceAccount metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:traefik.io/v1alpha1:Middleware metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:traefik.io/v1alpha1:TLSStore metadata.namespace":
-    "the control plane's own object: in another namespace what refers to it finds nothing",
+    "the platform's own object: in another namespace what refers to it finds nothing",
   "fleet: kubernetes:networking.k8s.io/v1:NetworkPolicy metadata.namespace":
     "a way to exact peers, for pods that are not there; the policy that shuts a namespace is missed",
   "fleet: kubernetes:apps/v1:Deployment spec.template.spec.containers.*.name":
@@ -113,10 +109,6 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "a command that trusts no key; who writes commands is root on the host already",
   "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.namespace":
     "the redirect serves nothing wherever it is",
-  "tenant: kubernetes:traefik.io/v1alpha1:IngressRoute spec.routes.*.middlewares.*.name":
-    "a route with a middleware that is not there is not served",
-  "tenant: kubernetes:traefik.io/v1alpha1:IngressRoute spec.routes.*.services.*.name":
-    "a service of the same namespace",
   "fleet: kubernetes:core/v1:Secret immutable": "only a tenant's Secrets rotate by name",
   "fleet: postgresql:index/role:Role name":
     "the platform's own roles; a wrong one is missing where it is needed",

@@ -71,6 +71,20 @@ export interface Mutant {
 
 type MutantTable = Readonly<Record<string, readonly Mutant[]>>;
 
+/** A class of volumes beside the one of its cluster. */
+function storageClass(parameters: object): Judged {
+  return {
+    type: STORAGE_CLASS,
+    name: "fast",
+    props: {
+      metadata: { name: "fast", labels: { "fluxbilling.dev/location": "nl-1" } },
+      provisioner: "rancher.io/local-path",
+      parameters,
+    },
+    provider: "nl-1-cluster",
+  };
+}
+
 /** A role or a binding in the control plane's namespace. */
 function access(kind: string, props: object): Judged {
   return {
@@ -281,6 +295,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       says: [
         "a peer's addresses must be one address, or on the way out 0.0.0.0/0 with its exceptions, got 0.0.0.0/0.",
         "a peer's namespace must be kube-system by its name, got a selector without a name.",
+        "a peer's namespace must be kube-system by its name, got fluxbilling-edge.",
       ],
     },
     {
@@ -288,6 +303,33 @@ const RESOURCE_MUTANTS: MutantTable = {
       type: POLICY,
       name: "nl-1-system-allow-ingress",
       set: { "spec.egress.2.to.0.podSelector": {} },
+      says: ["a peer's namespace must be kube-system by its name, got a selector without a name."],
+    },
+    ...Object.entries({
+      "fluxbilling-edge": { "spec.egress.3.to.0.podSelector": {} },
+      "fluxbilling-other": {
+        "spec.egress.3.to.0.namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name":
+          "fluxbilling-other",
+      },
+    }).map(([namespace, set]): Mutant => ({
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-system-allow-ingress",
+      set,
+      says: [`a peer's namespace must be kube-system by its name, got ${namespace}.`],
+    })),
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-page-allow-page",
+      set: { "spec.ingress.0.from.0.podSelector": {} },
+      says: ["a peer in kube-system must select its pods by label, got every pod."],
+    },
+    {
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-page-allow-page",
+      set: { "spec.ingress.0.from.0": { podSelector: {} } },
       says: ["a peer's namespace must be kube-system by its name, got a selector without a name."],
     },
     {
@@ -298,6 +340,7 @@ const RESOURCE_MUTANTS: MutantTable = {
       says: [
         "a peer's addresses must be one address, or on the way out 0.0.0.0/0 with its exceptions, got 0.0.0.0/0.",
         "a peer's namespace must be kube-system by its name, got a selector without a name.",
+        "a peer's namespace must be kube-system by its name, got fluxbilling-edge.",
       ],
     },
     {
@@ -444,30 +487,30 @@ const RESOURCE_MUTANTS: MutantTable = {
       says: ["defaultBackend must not be set, got one."],
     },
     {
-      stack: "suspended tenant",
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.entryPoints": undefined },
       says: ["entryPoints must be websecure alone, got none, which means all."],
     },
     {
-      stack: "suspended tenant",
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.tls": undefined },
       says: ["tls must be set, got none."],
     },
     {
-      stack: "suspended tenant",
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.tls": { options: { name: "old" } } },
       says: ["tls.options must not be set, got some."],
     },
     {
-      stack: "suspended tenant",
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.routes.0.middlewares": [] },
       says: ["each route must use middleware security-headers, got none."],
     },
@@ -922,19 +965,33 @@ const RESOURCE_MUTANTS: MutantTable = {
         "a reference must stay in namespace tenant-acme, got tenant-other-open@kubernetescrd.",
       ],
     },
-    {
+    ...[
+      "fluxbilling-edge-open@kubernetescrd",
+      "fluxbilling-edge-suspended-shut@kubernetescrd",
+      "fluxbilling-edge-suspended@file",
+      "tenant-other-suspended@kubernetescrd",
+    ].map((reference): Mutant => ({
       stack: "suspended tenant",
+      type: INGRESS,
+      name: "acme-ingress-ingress",
+      set: {
+        "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.middlewares": `tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd,${reference},fluxbilling-edge-suspended@kubernetescrd`,
+      },
+      says: [`a reference must stay in namespace tenant-acme, got ${reference}.`],
+    })),
+    {
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.routes.0.services.0": { name: "app", namespace: "tenant-other", port: 80 } },
-      says: ["a reference must stay in namespace tenant-acme, got tenant-other/app."],
+      says: ["a reference must stay in namespace kube-system, got tenant-other/app."],
     },
     {
-      stack: "suspended tenant",
+      stack: "fleet",
       type: ROUTE,
-      name: "acme-ingress-suspended-route",
+      name: "nl-1-edge-unknown",
       set: { "spec.routes.0.services.0": { kind: "TraefikService", name: "app@file" } },
-      says: ["a reference must stay in namespace tenant-acme, got app@file."],
+      says: ["a reference must stay in namespace kube-system, got app@file."],
     },
     mqttRoute(
       { "spec.routes.0.services.0.namespace": "tenant-other" },
@@ -1053,6 +1110,16 @@ const STACK_MUTANTS: MutantTable = {
         "acme-namespace: namespace tenant-acme must have a NetworkPolicy that selects every pod and allows nothing either way, got none.",
       ],
     },
+    {
+      // Another location's, of the same name, is shut: that shuts nothing here.
+      stack: "fleet",
+      type: POLICY,
+      name: "nl-1-page-default-deny",
+      remove: true,
+      says: [
+        "nl-1-page-namespace: namespace fluxbilling-edge must have a NetworkPolicy that selects every pod and allows nothing either way, got none.",
+      ],
+    },
     ...[
       { "spec.podSelector": { matchLabels: { a: "b" } } },
       { "spec.policyTypes": ["Ingress"] },
@@ -1068,6 +1135,120 @@ const STACK_MUTANTS: MutantTable = {
         "acme-namespace: namespace tenant-acme must have a NetworkPolicy that selects every pod and allows nothing either way, got none.",
       ],
     })),
+  ],
+  "suspended-is-answered-402": [
+    ...(
+      [
+        [
+          "suspended",
+          { "spec.chain.middlewares": [{ name: "suspended-visitor" }, { name: "suspended-page" }] },
+          "chain.middlewares must be suspended-visitor, suspended-page, suspended-shut, got suspended-visitor, suspended-page.",
+        ],
+        [
+          "suspended",
+          {
+            "spec.chain.middlewares.1.name": "suspended-shut",
+            "spec.chain.middlewares.2.name": "suspended-page",
+          },
+          "chain.middlewares must be suspended-visitor, suspended-page, suspended-shut, got suspended-visitor, suspended-shut, suspended-page.",
+        ],
+        [
+          "suspended",
+          { "spec.chain.middlewares.2.namespace": "tenant-acme" },
+          "chain.middlewares must be suspended-visitor, suspended-page, suspended-shut, got suspended-visitor, suspended-page, tenant-acme/suspended-shut.",
+        ],
+        [
+          "suspended-visitor",
+          { "spec.headers.customRequestHeaders.Cookie": undefined },
+          "headers.customRequestHeaders.Cookie must be empty, got none.",
+        ],
+        [
+          "suspended-page",
+          { "spec.errors.status": ["402", "500-599"] },
+          "errors.status must be 402, got 402, 500-599.",
+        ],
+        [
+          "suspended-page",
+          { "spec.errors.statusRewrites": { "402": 200 } },
+          "errors.statusRewrites must be none, got an object.",
+        ],
+        [
+          "suspended-page",
+          { "spec.errors.service": { name: "app", namespace: "tenant-acme", port: "http" } },
+          "errors.service must be suspended-page, got tenant-acme/app.",
+        ],
+        [
+          "suspended-page",
+          { "spec.errors.service": { kind: "TraefikService", name: "suspended-page" } },
+          "errors.service must be suspended-page, got TraefikService/suspended-page.",
+        ],
+        [
+          "suspended-shut",
+          { "spec.ipAllowList.sourceRange": ["0.0.0.0/0"] },
+          "ipAllowList.sourceRange must be 255.255.255.255/32, got 0.0.0.0/0.",
+        ],
+        [
+          "suspended-shut",
+          { "spec.ipAllowList.rejectStatusCode": undefined },
+          "ipAllowList.rejectStatusCode must be 402, got none.",
+        ],
+        [
+          "suspended-shut",
+          { "spec.ipAllowList.ipStrategy": { depth: 1 } },
+          "ipAllowList.ipStrategy must be none, got an object.",
+        ],
+      ] as const
+    ).map(([name, set, fault]): Mutant => ({
+      stack: "fleet",
+      type: MIDDLEWARE,
+      name: `nl-1-page-${name}`,
+      set,
+      says: [`nl-1-page-${name}: ${fault}`],
+    })),
+    {
+      stack: "suspended tenant",
+      type: INGRESS,
+      name: "acme-ingress-ingress",
+      set: {
+        "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.middlewares":
+          "tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd",
+      },
+      says: [
+        "acme-ingress-ingress: annotation traefik.ingress.kubernetes.io/router.middlewares of a tenant without pods must end with fluxbilling-edge-suspended@kubernetescrd, got tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd.",
+      ],
+    },
+    {
+      // An answer of its own before the security headers would be without them.
+      stack: "suspended tenant",
+      type: INGRESS,
+      name: "acme-ingress-ingress",
+      set: {
+        "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.middlewares":
+          "fluxbilling-edge-suspended@kubernetescrd,tenant-acme-security-headers@kubernetescrd",
+      },
+      says: [
+        "acme-ingress-ingress: annotation traefik.ingress.kubernetes.io/router.middlewares of a tenant without pods must end with fluxbilling-edge-suspended@kubernetescrd, got fluxbilling-edge-suspended@kubernetescrd,tenant-acme-security-headers@kubernetescrd.",
+      ],
+    },
+    {
+      type: INGRESS,
+      name: "acme-ingress-ingress",
+      set: {
+        "metadata.annotations.traefik\\.ingress\\.kubernetes\\.io/router\\.middlewares":
+          "tenant-acme-security-headers@kubernetescrd,fluxbilling-edge-suspended@kubernetescrd",
+      },
+      says: [
+        "acme-ingress-ingress: annotation traefik.ingress.kubernetes.io/router.middlewares of a tenant with pods must not name fluxbilling-edge-suspended@kubernetescrd, got tenant-acme-security-headers@kubernetescrd,fluxbilling-edge-suspended@kubernetescrd.",
+      ],
+    },
+    {
+      type: DEPLOYMENT,
+      name: "acme-app-deployment",
+      set: { "spec.replicas": 0 },
+      says: [
+        "acme-ingress-ingress: annotation traefik.ingress.kubernetes.io/router.middlewares of a tenant without pods must end with fluxbilling-edge-suspended@kubernetescrd, got tenant-acme-security-headers@kubernetescrd,tenant-acme-rate-limit@kubernetescrd.",
+      ],
+    },
   ],
   "system-namespace-is-shut": [
     {
@@ -1117,13 +1298,6 @@ const STACK_MUTANTS: MutantTable = {
     },
     {
       stack: "fleet",
-      type: CLAIM,
-      name: "master-registry-images",
-      set: { "spec.storageClassName": "fast" },
-      says: ["master-registry-images: storageClassName must be encrypted, got fast."],
-    },
-    {
-      stack: "fleet",
       type: STORAGE_CLASS,
       name: "nl-1-storage-class",
       set: { "metadata.name": "fast" },
@@ -1131,19 +1305,22 @@ const STACK_MUTANTS: MutantTable = {
     },
     {
       stack: "fleet",
-      type: STORAGE_CLASS,
-      name: "nl-1-storage-class",
-      set: { "parameters.nodePath": "/srv/volumes" },
+      add: storageClass({ nodePath: "/srv/volumes" }),
       says: [
-        "nl-1-storage-class: parameters.nodePath must lie in a folder that is proved encrypted, /var/lib/rancher, /var/lib/kubelet, /var/lib/postgresql, /var/log, got /srv/volumes.",
+        "fast: a StorageClass must be called encrypted, got fast.",
+        "fast: parameters.nodePath must lie in a folder that is proved encrypted, got /srv/volumes.",
       ],
     },
     {
       stack: "fleet",
-      type: STORAGE_CLASS,
-      name: "nl-1-storage-class",
-      set: { "parameters.pathPattern": "../../../srv/{{ .PVName }}" },
-      says: ["nl-1-storage-class: parameters must hold nodePath alone, got pathPattern too."],
+      add: storageClass({
+        nodePath: "/var/lib/postgresql",
+        pathPattern: "../../../srv/{{ .PVName }}",
+      }),
+      says: [
+        "fast: a StorageClass must be called encrypted, got fast.",
+        "fast: parameters must hold nodePath alone, got pathPattern too.",
+      ],
     },
   ],
   "host-proves-its-encryption": [
@@ -1171,16 +1348,17 @@ const STACK_MUTANTS: MutantTable = {
       set: { folders: ["/etc"] },
       says: [
         "store-master: its folder /var/lib/fluxbilling/backups must be among those that are proved, got /etc.",
-        'store-master-storage-check: its command must be "sh -s check /etc" with at least one folder, got "sh -s check /var/lib/fluxbilling/backups".',
+        'store-master-storage-check: its command must check the folders that it stands for, got "sh -s check /var/lib/fluxbilling/backups".',
       ],
     },
     {
       stack: "fleet",
       type: STORAGE,
-      name: "standby-storage",
+      name: "store-master-storage",
       set: { folders: [] },
       says: [
-        'standby-storage-check: its command must be "sh -s check " with at least one folder, got "sh -s check /var/lib/postgresql /var/lib/fluxbilling /var/log".',
+        "store-master: its folder /var/lib/fluxbilling/backups must be among those that are proved, got none.",
+        'store-master-storage-check: its command must check the folders that it stands for, got "sh -s check /var/lib/fluxbilling/backups".',
       ],
     },
     {
@@ -1189,7 +1367,7 @@ const STACK_MUTANTS: MutantTable = {
       name: "master-storage-check",
       set: { create: "true" },
       says: [
-        'master-storage-check: its command must be "sh -s check /var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log" with at least one folder, got "true".',
+        'master-storage-check: its command must check the folders that it stands for, got "true".',
       ],
     },
     {
@@ -1280,12 +1458,28 @@ const STACK_MUTANTS: MutantTable = {
       ],
     },
     {
-      stack: "suspended tenant",
-      type: ROUTE,
-      name: "acme-ingress-suspended-route",
-      set: { "spec.routes.0.match": "Host(`acme.tenants.test`) || Host(`other.tenants.test`)" },
+      add: {
+        type: ROUTE,
+        name: "acme-route",
+        props: {
+          metadata: tenantMetadata("route"),
+          spec: {
+            entryPoints: ["websecure"],
+            routes: [
+              {
+                kind: "Rule",
+                match: "Host(`acme.tenants.test`) || Host(`other.tenants.test`)",
+                middlewares: [{ name: "security-headers" }, { name: "rate-limit" }],
+                services: [{ kind: "TraefikService", name: "noop@internal" }],
+              },
+            ],
+            tls: {},
+          },
+        },
+        provider: "nl-1-cluster",
+      },
       says: [
-        "acme-ingress-suspended-route: match must be one host that begins with acme., got Host(`acme.tenants.test`) || Host(`other.tenants.test`).",
+        "acme-route: match must be one host that begins with acme., got Host(`acme.tenants.test`) || Host(`other.tenants.test`).",
       ],
     },
     ...[

@@ -141,6 +141,7 @@ export function goodFleetInput(): Record<string, unknown> {
     images: {
       ...goodTenantArgs().images,
       registry: `registry.test/library/registry@sha256:${"3".repeat(64)}`,
+      suspendedPage: `registry.test/fluxbilling/suspended-page@sha256:${"4".repeat(64)}`,
     },
     master: { ...machine("10.77.0.10"), ssh: SSH, ...cluster("master") },
     standby: { ...machine("10.77.0.11"), ssh: SSH },

@@ -17,11 +17,11 @@ export function setPath(
   let target: unknown = props;
   for (const step of steps) target = open(((target as Props)[step] ??= {}));
   if (Array.isArray(target) && !/^\d+$/.test(last)) {
-    const variable = (target as { name?: string; value?: unknown }[]).find(
-      ({ name }) => name === last,
-    );
-    if (variable === undefined) throw new Error(`${path} must name a variable`);
-    variable.value = value;
+    const variables = target as { name?: string; value?: unknown }[];
+    const place = variables.findIndex(({ name }) => name === last);
+    if (place < 0) throw new Error(`${path} must name a variable`);
+    if (value === undefined) variables.splice(place, 1);
+    else variables[place] = { ...variables[place], value };
   } else if (value === undefined) {
     Reflect.deleteProperty(target as Props, last);
   } else {

@@ -27,7 +27,7 @@ async function go(module: string, ...args: string[]): Promise<string> {
 
 /** On a machine that has compiled none of it yet, beside other tests. */
 const COMPILES_MS = 600_000;
-const MODULES = ["backup", "pause", "registry", "tenant-app"];
+const MODULES = ["backup", "pause", "registry", "suspended-page", "tenant-app"];
 
 describe.each(MODULES)("Go module of %s", { timeout: COMPILES_MS }, (module) => {
   it("passes go vet without a word", async () => {
