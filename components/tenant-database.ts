@@ -164,8 +164,8 @@ export class TenantDatabase extends pulumi.ComponentResource {
     );
 
     // The generation is in the name, so that new passwords roll the pods that mount them.
-    this.appSecretName = `database-app-${args.secretGeneration}`;
-    this.backupSecretName = `database-backup-${args.secretGeneration}`;
+    this.appSecretName = `database-app-seed-${args.secretGeneration}`;
+    this.backupSecretName = `database-backup-seed-${args.secretGeneration}`;
     const secret = (
       role: string,
       secretName: string,

@@ -64,9 +64,9 @@ export class TenantKey extends pulumi.ComponentResource {
     });
 
     // Versions are in the names, so that a rotation adds a Secret and rolls the pods onto it before
-    // the former one goes.
+    // the former one goes; and a node remembers what an immutable Secret of a name has held.
     this.keySecretName = `keys-${args.oldestKeyGeneration}-${args.keyGeneration}`;
-    this.contractSecretName = `contract-${args.secretGeneration}`;
+    this.contractSecretName = `contract-seed-${args.secretGeneration}`;
     new k8s.core.v1.Secret(
       `${name}-keys`,
       {

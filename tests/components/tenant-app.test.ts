@@ -77,9 +77,9 @@ describe("TenantApp", () => {
       { name: "REFRESH_DAYS", value: "30" },
     ]);
     expect(await deployment("spec.template.spec.volumes")).toEqual([
-      { name: "database", secret: { secretName: "database-app-1", defaultMode: 0o440 } },
+      { name: "database", secret: { secretName: "database-app-seed-1", defaultMode: 0o440 } },
       { name: "keys", secret: { secretName: "keys-1-1", defaultMode: 0o440 } },
-      { name: "contract", secret: { secretName: "contract-1", defaultMode: 0o440 } },
+      { name: "contract", secret: { secretName: "contract-seed-1", defaultMode: 0o440 } },
       { name: "files", persistentVolumeClaim: { claimName: "files" } },
       { name: "temporary", emptyDir: { sizeLimit: "128Mi" } },
     ]);

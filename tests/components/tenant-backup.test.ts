@@ -52,7 +52,7 @@ describe("TenantBackup", () => {
       STORE_CERTIFICATE_FILE: "/run/secrets/store/id_ed25519-cert.pub",
     });
     expect(at(pod, "volumes")).toEqual([
-      { name: "database", secret: { secretName: "database-backup-1", defaultMode: 0o440 } },
+      { name: "database", secret: { secretName: "database-backup-seed-1", defaultMode: 0o440 } },
       { name: "store", secret: { secretName: "store-1", defaultMode: 0o440 } },
     ]);
   });

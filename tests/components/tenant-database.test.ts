@@ -126,7 +126,7 @@ describe("TenantDatabase", () => {
         apiVersion: "v1",
         kind: "Secret",
         metadata: {
-          name: "database-app-1",
+          name: "database-app-seed-1",
           namespace: "tenant-acme",
           labels: {
             "fluxbilling.dev/tenant": "acme",
@@ -146,9 +146,9 @@ describe("TenantDatabase", () => {
       at(secret, "metadata.name"),
     );
     expect(secrets.toSorted()).toEqual([
-      "contract-2",
-      "database-app-2",
-      "database-backup-2",
+      "contract-seed-2",
+      "database-app-seed-2",
+      "database-backup-seed-2",
       "keys-1-1",
       "store-2",
     ]);

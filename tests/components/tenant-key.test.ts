@@ -59,7 +59,7 @@ describe("TenantKey", () => {
 
   it("keeps the previous random secrets beside the new ones", async () => {
     const resources = await tenantResources({ secretGeneration: 3 });
-    expect(secret(resources, "acme-key-contract", "metadata.name")).toBe("contract-3");
+    expect(secret(resources, "acme-key-contract", "metadata.name")).toBe("contract-seed-3");
     const of = (purpose: SecretPurpose, generation: number): string =>
       deriveSecret(`password-of-acme-seed-${generation}`, purpose);
     expect(secret(resources, "acme-key-contract", "stringData")).toEqual({

@@ -211,7 +211,9 @@ describe("a tenant's life, the engine killed once in the middle of each step", (
     expect([anew.rows, anew.settings, anew.file]).toEqual([[], [], ""]);
     for (const [what, id] of Object.entries(anew.ids)) expect(id).not.toBe(kept.ids[what]);
     expect(anew.secrets["keys-1-1/settings-1"]).toBe(kept.secrets["keys-1-1/settings-1"]);
-    expect(anew.secrets["contract-1/session"]).not.toBe(kept.secrets["contract-1/session"]);
+    expect(anew.secrets["contract-seed-1/session"]).not.toBe(
+      kept.secrets["contract-seed-1/session"],
+    );
     expect(await databasesAndRoles()).toHaveLength(5);
   });
 

@@ -161,7 +161,7 @@ export async function secretOf(tenant: TestTenant, name: string, file: string): 
 
 /** Asks a tenant's application over its ingress, as its operator. */
 export async function askAsOperator(tenant: TestTenant, question: Question): Promise<Answer> {
-  const token = (await secretOf(tenant, "contract-1", "token")).toString("base64");
+  const token = (await secretOf(tenant, "contract-seed-1", "token")).toString("base64");
   return ask(tenant.location.address, tenant.host, {
     ...question,
     headers: { ...question.headers, authorization: `Bearer ${token}` },
