@@ -570,7 +570,7 @@ async function login(
   const { postgres } = tenant.location;
   if (postgres === undefined) throw new Error("The location must have a PostgreSQL");
   const file = async (name: string): Promise<string> =>
-    (await secretOf(tenant, `database-${kind}-1`, name)).toString("utf8");
+    (await secretOf(tenant, `database-${kind}-seed-1`, name)).toString("utf8");
   return {
     kind: "sql",
     host: postgres.host,
