@@ -12,12 +12,9 @@ export interface EncryptedStorageArgs {
   /** Folders that hold data: absolute paths of plain characters. */
   readonly folders: readonly string[];
   /** Where the host's cluster keeps the files of pods, below one of the folders. @default it has no cluster */
-  readonly volumes?: {
-    readonly provisioner: string;
-    readonly folder: string;
-    /** Labels of the class. */
-    readonly labels: Readonly<Record<string, string>>;
-  };
+  readonly volumes?: { readonly provisioner: string; readonly folder: string };
+  /** Labels of the cluster's class of volumes. @default none */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -54,11 +51,11 @@ export class EncryptedStorage extends pulumi.ComponentResource {
       (told) => JSON.parse(told) as Readonly<Record<string, string>>,
     );
     if (args.volumes !== undefined) {
-      const { provisioner, folder, labels } = args.volumes;
+      const { provisioner, folder } = args.volumes;
       new k8s.storage.v1.StorageClass(
         `${name}-class`,
         {
-          metadata: { name: VOLUME_CLASS, labels },
+          metadata: { name: VOLUME_CLASS, labels: args.labels ?? {} },
           provisioner,
           parameters: { nodePath: folder },
           reclaimPolicy: "Delete",

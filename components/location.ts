@@ -1,10 +1,10 @@
-import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { LOCATION_LABEL, ZONE_LABEL } from "../model/labels.ts";
 import type { Zone } from "../model/zone.ts";
 import { ClusterEdge } from "./cluster-edge.ts";
 import { DatabaseServer } from "./database-server.ts";
 import { EncryptedStorage } from "./encrypted-storage.ts";
+import type { EncryptedStorageArgs } from "./encrypted-storage.ts";
 import { SuspendedPage } from "./suspended-page.ts";
 import { SystemNetwork } from "./system-network.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
@@ -16,11 +16,8 @@ export interface LocationArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
-  /** How to reach the machine, its key pinned. */
-  readonly connection: command.types.input.remote.ConnectionArgs;
-  /** Folders that hold its data, and who makes its volumes, in one of them. */
-  readonly encryptedFolders: readonly string[];
-  readonly volumes: { readonly provisioner: string; readonly folder: string };
+  /** The machine's storage, volumes among it. */
+  readonly storage: Required<Omit<EncryptedStorageArgs, "labels">>;
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;
@@ -65,11 +62,7 @@ export class Location extends pulumi.ComponentResource {
     const labels = { [LOCATION_LABEL]: args.locationName, [ZONE_LABEL]: args.zone };
     this.storage = new EncryptedStorage(
       `${name}-storage`,
-      {
-        connection: args.connection,
-        folders: args.encryptedFolders,
-        volumes: { ...args.volumes, labels },
-      },
+      { ...args.storage, labels },
       { parent: this },
     );
     const child = { parent: this, dependsOn: [this.storage] };

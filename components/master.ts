@@ -1,4 +1,3 @@
-import type * as command from "@pulumi/command";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { CONTROL_PLANE_DATABASE, STATE_DATABASE } from "../model/database.ts";
@@ -10,6 +9,7 @@ import { ClusterEdge } from "./cluster-edge.ts";
 import { ControlPlaneIngress } from "./control-plane-ingress.ts";
 import { DatabaseServer } from "./database-server.ts";
 import { EncryptedStorage } from "./encrypted-storage.ts";
+import type { EncryptedStorageArgs } from "./encrypted-storage.ts";
 import type { FleetAuthority } from "./fleet-authority.ts";
 import { addPlatformDatabase } from "./platform-database.ts";
 import { Registry } from "./registry.ts";
@@ -20,11 +20,8 @@ export interface MasterArgs {
   readonly zone: Zone;
   /** Two letters. */
   readonly country: string;
-  /** How to reach the machine, its key pinned. */
-  readonly connection: command.types.input.remote.ConnectionArgs;
-  /** Folders that hold its data, and who makes its volumes, in one of them. */
-  readonly encryptedFolders: readonly string[];
-  readonly volumes: { readonly provisioner: string; readonly folder: string };
+  /** The machine's storage, volumes among it. */
+  readonly storage: Required<Omit<EncryptedStorageArgs, "labels">>;
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;
@@ -81,11 +78,7 @@ export class Master extends pulumi.ComponentResource {
     this.labels = labels;
     this.storage = new EncryptedStorage(
       `${name}-storage`,
-      {
-        connection: args.connection,
-        folders: args.encryptedFolders,
-        volumes: { ...args.volumes, labels },
-      },
+      { ...args.storage, labels },
       { parent: this },
     );
     const child = { parent: this, dependsOn: [this.storage] };

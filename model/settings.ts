@@ -179,13 +179,18 @@ const backupStore = keys({
   receiverFile: file,
 });
 
-const location = keys({
+/** A machine with a cluster and a PostgreSQL. */
+const clusterMachine = {
   ...machine,
   ssh,
   encryptedFolders: encryptedFolders(CLUSTER_FOLDERS),
   kubernetes,
   postgres,
   certificates,
+};
+
+const location = keys({
+  ...clusterMachine,
   /** Name of the backup store that holds the copies of this location's tenants. */
   backupStore: name,
   /** Addresses from which this location's pods are seen outside it. @default the machine's own */
@@ -217,14 +222,7 @@ const fleetSchema = keys({
     registry: image(),
     suspendedPage: image(),
   }),
-  master: keys({
-    ...machine,
-    ssh,
-    encryptedFolders: encryptedFolders(CLUSTER_FOLDERS),
-    kubernetes,
-    postgres,
-    certificates,
-  }),
+  master: keys(clusterMachine),
   standby: keys({ ...machine, ssh, encryptedFolders: encryptedFolders(STANDBY_FOLDERS) }),
   backupStores: z.record(name, backupStore, { error: "must be an object of backup stores" }),
   locations: z.record(name, location, { error: "must be an object of locations" }),

@@ -69,9 +69,7 @@ const SYSTEM = /^(kube-.*|default|local-path-storage)$/;
 
 /** Everything of a cluster that a review looks at, as it is now. */
 export async function liveObjects(kubeconfig: string): Promise<readonly LiveObject[]> {
-  const config = new KubeConfig();
-  config.loadFromString(kubeconfig);
-  const api = KubernetesObjectApi.makeApiClient(config);
+  const api = KubernetesObjectApi.makeApiClient(opened(kubeconfig));
   const lists = await Promise.all(
     KINDS.map(async ([apiVersion, kind]) => {
       const { items } = (await api.list(apiVersion, kind)) as unknown as {
@@ -84,11 +82,15 @@ export async function liveObjects(kubeconfig: string): Promise<readonly LiveObje
   return lists.flat().filter(isOurs);
 }
 
-/** Where the volumes of a cluster lie on its machine, by their names. */
-export async function liveVolumes(kubeconfig: string): Promise<Readonly<Record<string, string>>> {
+function opened(kubeconfig: string): KubeConfig {
   const config = new KubeConfig();
   config.loadFromString(kubeconfig);
-  const { items } = await config.makeApiClient(CoreV1Api).listPersistentVolume();
+  return config;
+}
+
+/** Where the volumes of a cluster lie on its machine, by their names. */
+export async function liveVolumes(kubeconfig: string): Promise<Readonly<Record<string, string>>> {
+  const { items } = await opened(kubeconfig).makeApiClient(CoreV1Api).listPersistentVolume();
   return Object.fromEntries(
     items.map(({ metadata, spec }) => [
       metadata?.name ?? "",
@@ -109,9 +111,7 @@ const BACKEND_ANNOTATION = "flannel.alpha.coreos.com/backend-type";
 
 /** By what each node of a cluster sends to the others, by the nodes' names; nothing where flannel says nothing. */
 export async function liveNodes(kubeconfig: string, machine: string): Promise<Subject> {
-  const config = new KubeConfig();
-  config.loadFromString(kubeconfig);
-  const { items } = await config.makeApiClient(CoreV1Api).listNode();
+  const { items } = await opened(kubeconfig).makeApiClient(CoreV1Api).listNode();
   const nodes = items.map(({ metadata }) => [
     metadata?.name ?? "",
     metadata?.annotations?.[BACKEND_ANNOTATION] ?? "nothing",
