@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   statfsSync,
   writeFileSync,
@@ -17,7 +18,7 @@ import { stripVTControlCharacters } from "node:util";
 
 import { BIN, CACHE, ROOT } from "../paths.ts";
 import { PlatformError } from "../platform-error.ts";
-import { COMPILE_CACHE, nodeProgram, PULUMI_BIN, PULUMI_HOME } from "./plugins.ts";
+import { COMPILE_CACHE, keepNoDebugLogs, nodeProgram, PULUMI_BIN, PULUMI_HOME } from "./plugins.ts";
 
 /** Where the embedded platform's stacks are kept, unless a run names another place. */
 export const STATE = join(CACHE, "state");
@@ -72,7 +73,7 @@ export interface PulumiOptions {
  */
 export function pulumiEnvironment(stateFolder: string = STATE): NodeJS.ProcessEnv {
   mkdirSync(stateFolder, { recursive: true });
-  keepNoDebugLogs();
+  keepNoDebugLogs(PULUMI_HOME);
   const path = [PULUMI_BIN, BIN, dirname(nodeProgram()), process.env["PATH"] ?? ""];
   const hasPassphrase =
     process.env["PULUMI_CONFIG_PASSPHRASE"] !== undefined ||
@@ -81,7 +82,8 @@ export function pulumiEnvironment(stateFolder: string = STATE): NodeJS.ProcessEn
     ...process.env,
     PATH: path.join(delimiter),
     PULUMI_HOME,
-    PULUMI_BACKEND_URL: `file://${stateFolder}`,
+    // No file of attributes beside each: the engine looks at none, and a kill can tear one.
+    PULUMI_BACKEND_URL: `file://${stateFolder}?metadata=skip`,
     ...(hasPassphrase ? {} : { PULUMI_CONFIG_PASSPHRASE_FILE: passphraseFile() }),
     PULUMI_SKIP_UPDATE_CHECK: "true",
     PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
@@ -89,17 +91,6 @@ export function pulumiEnvironment(stateFolder: string = STATE): NodeJS.ProcessEn
     NODE_COMPILE_CACHE: COMPILE_CACHE,
     FLUX_EMBEDDED_ADDRESSES: EMBEDDED_ADDRESSES,
   };
-}
-
-/**
- * The engine writes a debug log of every run, properties and all, encrypted and compressed: a third of its own processor
- * time, and tens of megabytes a day. Where its folder cannot be made it goes without; `--logtostderr -v=9` still tells.
- */
-function keepNoDebugLogs(): void {
-  mkdirSync(PULUMI_HOME, { recursive: true });
-  const folder = join(PULUMI_HOME, "logs");
-  if (!existsSync(folder))
-    writeFileSync(folder, "A file in the place of a folder: no debug logs.\n");
 }
 
 /** Of two processes that make the file at once, the first one's content is kept. */
@@ -323,8 +314,8 @@ export interface StackState {
 
 /**
  * Makes an empty stack. Made from a folder of its own, since `pulumi stack init` takes no file for the settings and would
- * write the salt of the passphrase into a Pulumi.<stack>.yaml beside Pulumi.yaml; the first run puts it where
- * `stackConfigFile` says.
+ * write the salt of the passphrase into a Pulumi.<stack>.yaml beside Pulumi.yaml. The salt goes to where `stackConfigFile`
+ * says: with none there the first run would make another, and a second key of the passphrase, which takes its time.
  *
  * @throws PlatformError when the stack exists or cannot be made
  */
@@ -338,9 +329,21 @@ export async function createStack(stack: string, options: PulumiOptions = {}): P
       cwd: folder,
     });
     if (run.exitCode !== 0) throw pulumiFailure(stack, run);
+    if (options.stackConfigFile !== undefined)
+      keepSalt(join(folder, `Pulumi.${stack}.yaml`), options.stackConfigFile);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Adds the salt that the engine has written to settings that have none. */
+function keepSalt(written: string, settings: string): void {
+  const ofSalt = /^encryptionsalt:.*\n?/m;
+  const earlier = existsSync(settings) ? readFileSync(settings, "utf8") : "";
+  const salt = ofSalt.exec(readFileSync(written, "utf8"))?.[0];
+  if (salt === undefined || ofSalt.test(earlier)) return;
+  writeFileSync(`${settings}.new`, `${earlier.replace(/(?<=[^\n])$/, "\n")}${salt}`);
+  renameSync(`${settings}.new`, settings);
 }
 
 /**

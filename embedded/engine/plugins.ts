@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { lstat, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, relative } from "node:path";
@@ -36,6 +36,20 @@ const BUILD_RECORD = "embedded.json";
 const OFFICIAL_TRY_MS = 5_000;
 /** Once one was had, the network is open, and the others may take as long as a download takes. */
 const OFFICIAL_DOWNLOAD_MS = 180_000;
+
+/**
+ * The engine writes a debug log of every run, properties and all, encrypted and compressed: a third of its own processor
+ * time, and tens of megabytes a day. Where its folder cannot be made it goes without; `--logtostderr -v=9` still tells.
+ *
+ * @param home a PULUMI_HOME of the project's own; logs that lie there already are removed
+ */
+export function keepNoDebugLogs(home: string): void {
+  mkdirSync(home, { recursive: true });
+  const folder = join(home, "logs");
+  if (statSync(folder, { throwIfNoEntry: false })?.isFile() === true) return;
+  rmSync(folder, { recursive: true, force: true });
+  writeFileSync(folder, "A file in the place of a folder: no debug logs.\n");
+}
 
 /** A plugin as it stands ready for the engine. */
 export interface InstalledPlugin {
@@ -300,6 +314,7 @@ async function fetchOfficial(plugin: Plugin, withinMs: number): Promise<string |
   // The CLI takes any plugin of this version for installed, an embedded one too.
   const hadEmbedded = existsSync(folder);
   if (hadEmbedded) await rename(folder, aside);
+  keepNoDebugLogs(plugin.home);
   const outcome = await new Promise<string | undefined>((resolve) => {
     const child = spawn(
       join(PULUMI_BIN, "pulumi"),

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -36,25 +36,22 @@ export function clearStaleLock(stack: string, options: PulumiOptions = {}): numb
     removed += 1;
   }
   // Only a run that holds the lock writes the record.
-  if (filesIn(folder).length === 0) clearTornFiles(stack, options);
+  if (filesIn(folder).length === 0) clearUnfinishedFiles(stack, options);
   return removed;
 }
 
 /**
- * Removes what a run that was killed while it wrote has left beside a stack's record: unfinished copies, and a file of
- * attributes that was begun and not written, over which the engine ends with "failed to load checkpoint: EOF". It does
- * without attributes. The record itself is replaced as a whole and is never torn by a kill.
+ * Removes the unfinished copies that a run which was killed while it wrote has left beside a stack's record. The record
+ * itself is replaced as a whole and is never torn by a kill.
  */
-function clearTornFiles(stack: string, options: PulumiOptions): void {
+function clearUnfinishedFiles(stack: string, options: PulumiOptions): void {
   const folder = join(
     options.stateFolder ?? STATE,
     ...[".pulumi", "stacks", projectName(options.cwd)],
   );
-  const record = `${stack}.json`;
   for (const name of readdirIn(folder)) {
-    const isOurs = name.startsWith(`${record}.`);
-    const isTorn = name.endsWith(".attrs") && statSync(join(folder, name)).size === 0;
-    if (isOurs && (isTorn || name.endsWith(".tmp"))) rmSync(join(folder, name), { force: true });
+    if (name.startsWith(`${stack}.json.`) && name.endsWith(".tmp"))
+      rmSync(join(folder, name), { force: true });
   }
 }
 

@@ -1,5 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +20,7 @@ import {
   runPulumi,
   stackExport,
 } from "../../../embedded/engine/engine.ts";
-import { installPlugins, nodeProgram } from "../../../embedded/engine/plugins.ts";
+import { installPlugins, nodeProgram, PULUMI_HOME } from "../../../embedded/engine/plugins.ts";
 import { policyPack } from "../../../embedded/engine/policy-pack.ts";
 import { clearStaleLock, recoverStack } from "../../../embedded/engine/recovery.ts";
 import { crash } from "./crashing-run.ts";
@@ -118,6 +126,24 @@ describe("the engine with the embedded plugins", () => {
     await succeed(["destroy", "--stack", STACK, "--yes", "--skip-preview"], options);
     expect(await recordedTypes(options)).toEqual([]);
     expect(readdirSync(PROGRAM).sort()).toEqual(["Pulumi.yaml", "index.ts", "package.json"]);
+  });
+
+  it("makes one salt for a stack, and a run writes no debug log and no attributes beside the record", async () => {
+    const logs = join(PULUMI_HOME, "logs");
+    rmSync(logs, { recursive: true, force: true });
+    await mkdir(logs);
+    const options = await newStack("lean", PROGRAM);
+    const salt = /^encryptionsalt: (\S+)$/m;
+    const settings = (): string => readFileSync(options.stackConfigFile ?? "", "utf8");
+    const first = salt.exec(settings())?.[1];
+    expect(first).toMatch(/^v1:/);
+    await succeed(up(), options);
+    expect(salt.exec(settings())?.[1]).toBe(first);
+    expect(JSON.stringify(await stackExport(STACK, options))).toContain(first);
+    expect(statSync(logs).isFile()).toBe(true);
+    const written = readdirSync(options.stateFolder ?? "", { recursive: true }).map(String);
+    expect(written.filter((file) => file.endsWith(`${STACK}.json`))).not.toEqual([]);
+    expect(written.filter((file) => file.endsWith(".attrs"))).toEqual([]);
   });
 
   it("gives the program its secret settings in clear and shows them nowhere", async () => {
