@@ -211,9 +211,10 @@ function podSpec(args: TenantAppArgs): k8s.types.input.core.v1.PodSpec {
           { name: "FILES_DIRECTORY", value: "/var/lib/app" },
           ...variables(args),
         ],
-        startupProbe: { ...probe("/live"), periodSeconds: 1, failureThreshold: 60 },
         readinessProbe: { ...probe("/ready"), periodSeconds: 1, failureThreshold: 5 },
-        livenessProbe: probe("/live"),
+        // A process has a minute to start. A startup probe would hold the first question for readiness back by up to its
+        // whole period; without one the kubelet asks as soon as it knows that the process runs.
+        livenessProbe: { ...probe("/live"), initialDelaySeconds: 60 },
         // The ingress learns of the end up to three seconds later and sends requests until then.
         lifecycle: { preStop: { sleep: { seconds: 3 } } },
         volumeMounts: [

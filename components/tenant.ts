@@ -189,7 +189,8 @@ export class Tenant extends pulumi.ComponentResource {
         mqtt,
         suspended: settings.suspended,
       },
-      child,
+      // The engine looks at one resource after the other: what leads to the pods comes while they start.
+      { ...child, dependsOn: [database] },
     );
     const backup = new TenantBackup(
       `${name}-backup`,
