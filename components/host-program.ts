@@ -1,17 +1,15 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { HOST_PROGRAMS } from "../model/prepared-host.ts";
 import { remoteScript } from "./remote-script.ts";
-
-/** Folder of the programs that this program installs on hosts. */
-const FOLDER = "/usr/local/lib/fluxbilling";
 
 /** Where a program of {@link installHostProgram} lies on its host. */
 export function hostProgramPath(name: HostProgram): string {
-  return `${FOLDER}/${name}`;
+  return `${HOST_PROGRAMS}/${name}`;
 }
 
 /** The shell programs of `components/host`. */
-export type HostProgram = "fence" | "standby";
+export type HostProgram = "fence" | "k3s" | "postgresql" | "standby";
 
 /**
  * Shell lines that install one of our programs on a host.
@@ -30,7 +28,7 @@ export function installHostProgram(
     .split("\n");
   const path = hostProgramPath(name);
   return remoteScript(
-    `install -d -m 0755 -o root -g root ${FOLDER}`,
+    `install -d -m 0755 -o root -g root ${HOST_PROGRAMS}`,
     `cat > ${path}.new <<'end of program'`,
     firstLine,
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),

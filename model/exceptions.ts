@@ -63,7 +63,7 @@ export function exceptionFor(
   );
 }
 
-/** Whom a stack is about, as exceptions name it: `<fleet>.<tenant>` is the tenant's. */
+/** Whom a stack is about, as exceptions name it: `<fleet>.<tenant>` is the tenant's, `<fleet>.host.<location>` no tenant's. */
 export function exceptionTenant(stack: string): string {
   const dot = stack.indexOf(".");
   return dot < 0 ? FLEET : stack.slice(dot + 1);

@@ -8,7 +8,7 @@ export const POLICY_PACK_NAME = "fluxbilling";
  * Raise the version here and in `policies/package.json` with every change of a rule.
  */
 export const REVIEWED_PACK = {
-  version: "1.5.0",
+  version: "1.6.0",
   /** Every rule, by its name. */
   rules: [
     "access-stays-in-its-namespace",
@@ -20,6 +20,7 @@ export const REVIEWED_PACK = {
     "files-lie-on-encrypted-volumes",
     "grant-is-least",
     "headers-insist-on-https",
+    "host-artefacts-are-pinned",
     "host-is-the-tenants-own",
     "host-proves-its-encryption",
     "image-by-digest",

@@ -6,6 +6,12 @@ import { LDAPS_PORT, MAIL_PORT } from "./network.ts";
 import { controlPlaneHost } from "./panels.ts";
 import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
 import type { PlanName } from "./plan.ts";
+import {
+  ARTEFACT_URL_RULE,
+  isArtefactUrl,
+  isPackageVersion,
+  PACKAGE_VERSION_RULE,
+} from "./prepared-host.ts";
 import { Refusal } from "./refusal.ts";
 import { isTenantName, TENANT_NAME_RULE } from "./tenant-name.ts";
 import { DEFAULT_ZONE, needsContract, ZONES } from "./zone.ts";
@@ -60,6 +66,10 @@ function keys<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, z.c
 
 function text(pattern: RegExp, rule: string): z.ZodString {
   return z.string({ error: rule }).regex(pattern, { error: rule });
+}
+
+function judgedText(judge: (text: string) => boolean, rule: string): z.ZodString {
+  return z.string({ error: rule }).refine(judge, { error: rule });
 }
 
 function whole(minimum: number, maximum: number): z.ZodNumber {
@@ -380,6 +390,31 @@ const tenantSchema = keys({
   mail: mail.optional(),
 });
 
+const artefact = {
+  url: judgedText(isArtefactUrl, ARTEFACT_URL_RULE),
+  sha256: text(/^[0-9a-f]{64}$/, "must be a SHA-256, 64 small hexadecimal digits"),
+};
+
+const hostSchema = keys({
+  /** Location of the fleet whose host is prepared; all else about it is in the fleet's settings. */
+  location: name,
+  k3s: keys({
+    version: text(/^v1\.\d+\.\d+\+k3s\d+$/, "must be a release of K3s, as in v1.33.5+k3s1"),
+    ...artefact,
+    /** @default K3s pulls its images */
+    images: keys({
+      ...artefact,
+      url: judgedText(
+        (url) => isArtefactUrl(url) && /\.tar(\.gz|\.zst)?$/.test(url),
+        `${ARTEFACT_URL_RULE}, that ends in .tar, .tar.gz or .tar.zst`,
+      ),
+    }).optional(),
+    /** Raise by one to have K3s started and its kubeconfig read anew: the certificate in it is good for a year. */
+    kubeconfigGeneration: generation.default(1),
+  }),
+  postgresql: keys({ version: judgedText(isPackageVersion, PACKAGE_VERSION_RULE) }),
+});
+
 /** Where a secret is read from: a file's path, relative to the project, or a variable's name. */
 export type SecretReference = z.infer<typeof secretReference>;
 /** How to reach a host over SSH. */
@@ -404,6 +439,9 @@ export type FleetSettings = z.infer<typeof fleetSchema>;
 export type IdentityProviderSettings = z.infer<typeof identityProvider>;
 /** Everything that one tenant's stack says about it. */
 export type TenantSettings = z.infer<typeof tenantSchema>;
+
+/** Everything that the stack of one location's host says about it. */
+export type HostSettings = z.infer<typeof hostSchema>;
 
 /** A tenant that may live where it asks to: its location and store, both in its own zone. */
 export interface Placement {
@@ -478,6 +516,38 @@ export function parseTenant(input: unknown, source: string): TenantSettings {
     );
   }
   return tenant;
+}
+
+/**
+ * The settings of the stack that prepares a location's host, every key checked.
+ *
+ * @param input The value of `fluxbilling:host`.
+ * @param source Where it comes from, for errors: `Pulumi.prod.host.nl-2.yaml`.
+ * @throws Refusal `SETTING_INVALID`, one line per fault.
+ */
+export function parseHost(input: unknown, source: string): HostSettings {
+  return parse(hostSchema, input, "fluxbilling:host", source);
+}
+
+/** The name of the stack that prepares a location's host. A tenant's holds one dot, so no two stacks share a name. */
+export function hostStackName(fleet: string, locationName: string): string {
+  return `${fleet}.host.${locationName}`;
+}
+
+/**
+ * What a fleet's settings say of the location whose host is to be prepared.
+ *
+ * @throws Refusal `LOCATION_UNKNOWN`.
+ */
+export function hostLocation(fleet: FleetSettings, host: HostSettings): LocationSettings {
+  const location = fleet.locations[host.location];
+  if (location === undefined) {
+    throw new Refusal(
+      "LOCATION_UNKNOWN",
+      `Host "${host.location}": location must be one of ${Object.keys(fleet.locations).join(", ")}, got "${host.location}". Set fluxbilling:host.location to one of them, or write the location into the fleet's settings first.`,
+    );
+  }
+  return location;
 }
 
 /**

@@ -8,6 +8,7 @@ import { databaseRefusesPublicConnect } from "./rules/database-refuses-public-co
 import { filesLieOnEncryptedVolumes } from "./rules/files-lie-on-encrypted-volumes.ts";
 import { grantIsLeast } from "./rules/grant-is-least.ts";
 import { headersInsistOnHttps } from "./rules/headers-insist-on-https.ts";
+import { hostArtefactsArePinned } from "./rules/host-artefacts-are-pinned.ts";
 import { hostIsTheTenantsOwn } from "./rules/host-is-the-tenants-own.ts";
 import { hostProvesItsEncryption } from "./rules/host-proves-its-encryption.ts";
 import { imageByDigest } from "./rules/image-by-digest.ts";
@@ -59,6 +60,7 @@ export const RULES: readonly Rule[] = [
   filesLieOnEncryptedVolumes,
   grantIsLeast,
   headersInsistOnHttps,
+  hostArtefactsArePinned,
   hostIsTheTenantsOwn,
   hostProvesItsEncryption,
   imageByDigest,

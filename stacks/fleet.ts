@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
-import type * as command from "@pulumi/command";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import { BackupStore } from "../components/backup-store.ts";
 import type { EncryptedStorage } from "../components/encrypted-storage.ts";
 import { FleetAuthority } from "../components/fleet-authority.ts";
@@ -10,8 +9,9 @@ import { RegistryMirror } from "../components/registry-mirror.ts";
 import { Standby } from "../components/standby.ts";
 import { StoreMirror } from "../components/store-mirror.ts";
 import { storeOf } from "../model/settings.ts";
-import type { FleetSettings, SshSettings } from "../model/settings.ts";
+import type { FleetSettings } from "../model/settings.ts";
 import { sshAuthority } from "../model/ssh-certificate.ts";
+import { hostConnection } from "./host-connection.ts";
 import { machineProviders } from "./providers.ts";
 import type { SecretSource } from "./secret-source.ts";
 
@@ -49,7 +49,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     return {
       storeName,
       store,
-      connection: connection(store.address, store.ssh, `${setting}.ssh`, secrets),
+      connection: hostConnection(store.address, store.ssh, `${setting}.ssh`, secrets),
       authority: sshAuthority(
         secrets.read(store.authority, `${setting}.authority`),
         `${setting}.authority`,
@@ -61,13 +61,13 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
   const masterCaCertificate = secrets
     .readPublic(fleet.master.postgres.caFile, `${masterSetting}.postgres.caFile`)
     .toString("utf8");
-  const masterConnection = connection(
+  const masterConnection = hostConnection(
     fleet.master.address,
     fleet.master.ssh,
     `${masterSetting}.ssh`,
     secrets,
   );
-  const standbyConnection = connection(
+  const standbyConnection = hostConnection(
     fleet.standby.address,
     fleet.standby.ssh,
     `${root}.standby.ssh`,
@@ -78,7 +78,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
     locationName,
     location,
     store: storeOf(fleet, locationName, location),
-    connection: connection(
+    connection: hostConnection(
       location.address,
       location.ssh,
       `${root}.locations.${locationName}.ssh`,
@@ -251,22 +251,5 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
         ],
       ),
     ),
-  };
-}
-
-/** How a host is reached over SSH: its own key pinned, ours a secret. */
-function connection(
-  address: string,
-  ssh: SshSettings,
-  setting: string,
-  secrets: SecretSource,
-): command.types.input.remote.ConnectionArgs {
-  return {
-    host: address,
-    port: ssh.port,
-    user: ssh.user,
-    hostKey: ssh.hostKey,
-    privateKey: pulumi.secret(`${secrets.read(ssh.privateKey, `${setting}.privateKey`)}\n`),
-    dialErrorLimit: 5,
   };
 }

@@ -4,21 +4,36 @@ import { parse } from "yaml";
 import { refuseSharedKeys } from "../model/environments.ts";
 import type { OtherFleet } from "../model/environments.ts";
 import { Refusal } from "../model/refusal.ts";
-import { parseFleet, parseTenant, placeTenant } from "../model/settings.ts";
-import type { FleetSettings, Placement, TenantSettings } from "../model/settings.ts";
+import {
+  hostLocation,
+  hostStackName,
+  parseFleet,
+  parseHost,
+  parseTenant,
+  placeTenant,
+} from "../model/settings.ts";
+import type {
+  FleetSettings,
+  HostSettings,
+  LocationSettings,
+  Placement,
+  TenantSettings,
+} from "../model/settings.ts";
 import { tenantStackName } from "../model/tenant-name.ts";
 
-/** The three settings of this project as a stack may hold them. */
+/** The settings of this project as a stack may hold them. */
 export interface RawSettings {
   /** `fluxbilling:fleet`. */
   readonly fleet?: unknown;
   /** `fluxbilling:tenant`. */
   readonly tenant?: unknown;
+  /** `fluxbilling:host`. */
+  readonly host?: unknown;
   /** `fluxbilling:fleetFile`. */
   readonly fleetFile?: string | undefined;
 }
 
-/** What a stack is: the fleet, or one tenant of it. */
+/** What a stack is: the fleet, one tenant of it, or the host of one location before the fleet has it. */
 export type StackSettings =
   | { readonly kind: "fleet"; readonly fleet: FleetSettings }
   | {
@@ -26,7 +41,15 @@ export type StackSettings =
       readonly fleet: FleetSettings;
       readonly tenant: TenantSettings;
       readonly placement: Placement;
+    }
+  | {
+      readonly kind: "host";
+      readonly fleet: FleetSettings;
+      readonly host: HostSettings;
+      readonly location: LocationSettings;
     };
+
+const KINDS = ["fleet", "tenant", "host"] as const;
 
 /**
  * What a stack is to be, with every setting checked.
@@ -38,17 +61,30 @@ export type StackSettings =
  */
 export function stackSettings(raw: RawSettings, stack: string, folder: string): StackSettings {
   const source = `Pulumi.${stack}.yaml`;
-  if ((raw.fleet === undefined) === (raw.tenant === undefined)) {
+  const [kind, ...others] = KINDS.filter((key) => raw[key] !== undefined);
+  if (kind === undefined || others.length > 0) {
+    const held = kind === undefined ? "none" : [kind, ...others].join(" and ");
     throw new Refusal(
       "STACK_KIND",
-      `Stack "${stack}": must hold either fluxbilling:fleet or fluxbilling:tenant, got ${raw.fleet === undefined ? "neither" : "both"}. Keep the one of the two that this stack is in ${source}.`,
+      `Stack "${stack}": must hold one of fluxbilling:fleet, fluxbilling:tenant and fluxbilling:host, got ${held}. Keep the one that this stack is in ${source}.`,
     );
   }
-  if (raw.tenant === undefined) {
+  if (kind === "fleet") {
     const fleet = parseFleet(raw.fleet, source);
     checkStackName(stack, fleet.name, "a fleet's stack must be called as the fleet");
     refuseSharedKeys(fleet, otherFleets(source, stack, folder));
     return { kind: "fleet", fleet };
+  }
+  if (kind === "host") {
+    const host = parseHost(raw.host, source);
+    const fleet = readFleetFile(raw.fleetFile, stack, folder);
+    const location = hostLocation(fleet, host);
+    checkStackName(
+      stack,
+      hostStackName(fleet.name, host.location),
+      "a host's stack must be called <fleet>.host.<location>",
+    );
+    return { kind, fleet, host, location };
   }
   const tenant = parseTenant(raw.tenant, source);
   const fleet = readFleetFile(raw.fleetFile, stack, folder);

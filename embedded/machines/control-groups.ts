@@ -9,7 +9,7 @@ import {
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PLATFORM_ID } from "./layout.ts";
-import type { MachineName } from "./layout.ts";
+import type { AnyMachineName } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
 
 interface Hierarchy {
@@ -51,7 +51,7 @@ function hierarchies(): readonly Hierarchy[] {
  * Returns the files that the machine's first process writes itself into, and the mounts that show
  * the machine its own groups: "<folder name>:<options>" for version 1, ":" for version 2 alone.
  */
-export function makeGroups(name: MachineName): {
+export function makeGroups(name: AnyMachineName): {
   readonly joinFiles: readonly string[];
   readonly mounts: readonly string[];
 } {
@@ -110,7 +110,7 @@ function giveShare(group: string): void {
  *
  * @param group of those on the machine, such as "kubepods". @default all of the machine
  */
-export function heldMib(name: MachineName, group = ""): number {
+export function heldMib(name: AnyMachineName, group = ""): number {
   for (const { folder, version } of hierarchies()) {
     const file = join(folder, PARENT, name, group, "memory.stat");
     if (!existsSync(file)) continue;
@@ -128,7 +128,7 @@ export function heldMib(name: MachineName, group = ""): number {
 }
 
 /** Ends every process left in a machine's control groups and removes the groups. */
-export async function removeGroups(name: MachineName): Promise<void> {
+export async function removeGroups(name: AnyMachineName): Promise<void> {
   const end = performance.now() + 10_000;
   for (const { folder } of hierarchies()) {
     const group = join(folder, PARENT, name);

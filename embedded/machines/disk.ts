@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mustRun, runCommand } from "./command.ts";
 import { machineFolder } from "./layout.ts";
-import type { MachineName } from "./layout.ts";
+import type { AnyMachineName } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
 
 /** What a machine may store. The file behind its disk takes only the room that is used. */
@@ -12,16 +12,16 @@ const DISK_BYTES = 64 * 2 ** 30;
 const KEY_BYTES = 64;
 
 /** Where a machine's data lie, as the host sees it: below this, all is encrypted. There while the machine is prepared or runs. */
-export function dataFolder(name: MachineName): string {
+export function dataFolder(name: AnyMachineName): string {
   return join(mountPoint(name), "data");
 }
 
 /** The file that holds all that a machine stores. */
-export function diskImage(name: MachineName): string {
+export function diskImage(name: AnyMachineName): string {
   return join(machineFolder(name), "disk.img");
 }
 
-function mountPoint(name: MachineName): string {
+function mountPoint(name: AnyMachineName): string {
   return join(machineFolder(name), "disk");
 }
 
@@ -32,7 +32,7 @@ function mountPoint(name: MachineName): string {
  * The key lies beside the disk, so this keeps nobody out who can read the checkout. It is here because a location's
  * data must lie on encrypted storage, and what proves it must find it so.
  */
-export async function openDisk(name: MachineName): Promise<void> {
+export async function openDisk(name: AnyMachineName): Promise<void> {
   const folder = machineFolder(name);
   const step = `bring the disk of ${name}`;
   if (existsSync(join(folder, "data"))) {
@@ -69,7 +69,7 @@ export async function openDisk(name: MachineName): Promise<void> {
 
 /** Runs what fails where the kernel cannot do it. */
 async function mustEncrypt(
-  name: MachineName,
+  name: AnyMachineName,
   argv: readonly string[],
   stdin: Uint8Array = new Uint8Array(),
 ): Promise<void> {
@@ -87,10 +87,10 @@ async function mustEncrypt(
 }
 
 /** Takes a halted machine's disk away; with it goes its key from the kernel. Safe to repeat. */
-export async function closeDisk(name: MachineName): Promise<void> {
+export async function closeDisk(name: AnyMachineName): Promise<void> {
   if (isMounted(name)) await mustRun(`close the disk of ${name}`, ["umount", mountPoint(name)]);
 }
 
-function isMounted(name: MachineName): boolean {
+function isMounted(name: AnyMachineName): boolean {
   return readFileSync("/proc/self/mounts", "utf8").includes(` ${mountPoint(name)} ext4 `);
 }

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { rmdir } from "node:fs/promises";
 import { mustRun, runCommand } from "./command.ts";
 import {
+  GUESTS,
   LAN_PREFIX,
   MACHINES,
   OPERATOR_ADDRESS,
@@ -9,10 +10,10 @@ import {
   namespaceFile,
   namespaceName,
 } from "./layout.ts";
-import type { MachineName, MachinePlan } from "./layout.ts";
+import type { AnyMachineName, MachinePlan } from "./layout.ts";
 
 /** A place with an address on the LAN. */
-export type LanMember = MachineName | "operator";
+export type LanMember = AnyMachineName | "operator";
 
 /** Makes the bridge and the operator's workplace unless they are there. */
 export async function ensureLan(): Promise<void> {
@@ -99,7 +100,7 @@ export async function leaveLan(member: LanMember): Promise<void> {
 
 /** Removes every network namespace of this platform, and the mount that `ip netns` made for them. */
 export async function removeLan(): Promise<void> {
-  for (const machine of MACHINES) await removeNamespace(machine.name);
+  for (const machine of [...MACHINES, ...GUESTS]) await removeNamespace(machine.name);
   await removeNamespace("operator");
   await removeNamespace("lan");
   const folder = "/run/netns";

@@ -5,6 +5,10 @@ import { ROOT } from "../paths.ts";
 
 /** The machines of the platform. */
 export type MachineName = "master" | "standby" | "nl-1" | "fi-1";
+/** Machines that a test adds for itself and takes away again. */
+export type GuestName = "bare-1";
+/** Any machine of the LAN. */
+export type AnyMachineName = MachineName | GuestName;
 
 /** Addresses of a machine's Kubernetes. */
 export interface ClusterPlan {
@@ -24,7 +28,7 @@ export interface ClusterPlan {
 
 /** What a machine is meant to be. */
 export interface MachinePlan {
-  readonly name: MachineName;
+  readonly name: AnyMachineName;
   /** Its address on the LAN. */
   readonly address: string;
   /** Whether a PostgreSQL server runs on it; its programs are on every machine. */
@@ -41,7 +45,7 @@ export const OPERATOR_ADDRESS = "10.77.0.2";
 export const DOMAIN = "flux.test";
 
 /** All machines; the order is the order of every listing. */
-export const MACHINES: readonly MachinePlan[] = [
+export const MACHINES: readonly (MachinePlan & { readonly name: MachineName })[] = [
   {
     name: "master",
     address: "10.77.0.10",
@@ -63,6 +67,11 @@ export const MACHINES: readonly MachinePlan[] = [
   },
 ];
 
+/** What guests are: bare, with SSH and an encrypted disk alone. */
+export const GUESTS: readonly MachinePlan[] = [
+  { name: "bare-1", address: "10.77.0.41", postgres: false },
+];
+
 function clusterPlan(
   region: string,
   location: string,
@@ -81,8 +90,8 @@ function clusterPlan(
 }
 
 /** The plan of one machine. */
-export function machinePlan(name: MachineName): MachinePlan {
-  const plan = MACHINES.find((machine) => machine.name === name);
+export function machinePlan(name: AnyMachineName): MachinePlan {
+  const plan = [...MACHINES, ...GUESTS].find((machine) => machine.name === name);
   if (plan === undefined) {
     throw new Error(
       `Machine "${name}": the name must be one of ${MACHINES.map((m) => m.name).join(", ")}.`,
@@ -102,22 +111,22 @@ export const PLATFORM = join(CACHE, "platform");
 export const PLATFORM_ID = createHash("sha256").update(CHECKOUT).digest("hex").slice(0, 6);
 
 /** The network namespace of a machine, of the operator or of the LAN's bridge. */
-export function namespaceName(owner: MachineName | "operator" | "lan"): string {
+export function namespaceName(owner: AnyMachineName | "operator" | "lan"): string {
   return `flux-${PLATFORM_ID}-${owner}`;
 }
 
 /** Where `ip netns` keeps a namespace. */
-export function namespaceFile(owner: MachineName | "operator" | "lan"): string {
+export function namespaceFile(owner: AnyMachineName | "operator" | "lan"): string {
   return `/run/netns/${namespaceName(owner)}`;
 }
 
 /** Folder of one machine below {@link PLATFORM}. */
-export function machineFolder(name: MachineName): string {
+export function machineFolder(name: AnyMachineName): string {
   return join(PLATFORM, "machines", name);
 }
 
 /** The log of one service of a machine, on the host. */
-export function serviceLog(name: MachineName, service: string): string {
+export function serviceLog(name: AnyMachineName, service: string): string {
   return join(machineFolder(name), "log", service, "current");
 }
 

@@ -21,7 +21,7 @@ import {
   machinePlan,
   namespaceFile,
 } from "./layout.ts";
-import type { MachineName, MachinePlan } from "./layout.ts";
+import type { AnyMachineName, MachinePlan } from "./layout.ts";
 import { MachineError } from "./machine-error.ts";
 import { isAlive, parseIdentity } from "./process-identity.ts";
 import type { ProcessIdentity } from "./process-identity.ts";
@@ -37,7 +37,7 @@ const BOOT_SECONDS = 15;
 const DATA_PARTS = ["kubelet", "postgresql", "etc-postgresql", "fluxbilling", "volumes", "root"];
 
 /** The first process of a running machine. */
-export function machineProcess(name: MachineName): ProcessIdentity | undefined {
+export function machineProcess(name: AnyMachineName): ProcessIdentity | undefined {
   const file = join(machineFolder(name), "pid");
   if (!existsSync(file)) return undefined;
   const identity = parseIdentity(readFileSync(file, "utf8"));
@@ -199,7 +199,7 @@ function programOf(identity: ProcessIdentity): string | undefined {
  *
  * "shutdown" lets services end cleanly first; "crash" is a power cut.
  */
-export async function haltMachine(name: MachineName, how: "shutdown" | "crash"): Promise<void> {
+export async function haltMachine(name: AnyMachineName, how: "shutdown" | "crash"): Promise<void> {
   const first = machineProcess(name);
   if (first !== undefined) {
     const alive = (): boolean => isAlive(first);
@@ -222,12 +222,12 @@ export async function haltMachine(name: MachineName, how: "shutdown" | "crash"):
 }
 
 /** Forgets everything a halted machine has stored. */
-export async function eraseMachine(name: MachineName): Promise<void> {
+export async function eraseMachine(name: AnyMachineName): Promise<void> {
   await rm(machineFolder(name), { recursive: true, force: true });
 }
 
 /** The command line that runs a command on a machine, as root, in all its namespaces. */
-export function onMachine(name: MachineName, argv: readonly string[]): readonly string[] {
+export function onMachine(name: AnyMachineName, argv: readonly string[]): readonly string[] {
   const first = machineProcess(name);
   if (first === undefined) {
     throw new MachineError(`Machine "${name}": must run, got no process.`, {
@@ -252,7 +252,7 @@ export function onMachine(name: MachineName, argv: readonly string[]): readonly 
 
 /** Runs a command on a machine, as root, to its end. */
 export async function runOn(
-  name: MachineName,
+  name: AnyMachineName,
   argv: readonly string[],
   options: Pick<CommandOptions, "stdin" | "timeoutSeconds"> = {},
 ): Promise<CommandResult> {

@@ -29,6 +29,7 @@ import {
 } from "./lan.ts";
 import type { LanMember } from "./lan.ts";
 import {
+  GUESTS,
   MACHINES,
   PLATFORM,
   PLATFORM_ID,
@@ -37,7 +38,7 @@ import {
   namespaceName,
   serviceLog,
 } from "./layout.ts";
-import type { MachineName, MachinePlan } from "./layout.ts";
+import type { AnyMachineName, GuestName, MachineName, MachinePlan } from "./layout.ts";
 import {
   bootMachine,
   eraseMachine,
@@ -66,7 +67,7 @@ export type { LanMember } from "./lan.ts";
 
 /** How to reach one machine. Addresses exist inside the platform's network namespaces alone. */
 export interface MachineFacts {
-  readonly name: MachineName;
+  readonly name: AnyMachineName;
   readonly address: string;
   readonly ssh: {
     readonly host: string;
@@ -160,13 +161,13 @@ export async function stopPlatform(): Promise<void> {
 export async function destroyPlatform(): Promise<void> {
   await withPlatformLock(async () => {
     await stopAll();
-    for (const { name } of MACHINES) await eraseMachine(name);
+    for (const { name } of [...MACHINES, ...GUESTS]) await eraseMachine(name);
     await rm(PLATFORM, { recursive: true, force: true });
   });
 }
 
 async function stopAll(): Promise<void> {
-  await together(MACHINES.map(async ({ name }) => end(name, "shutdown")));
+  await together([...MACHINES, ...GUESTS].map(async ({ name }) => end(name, "shutdown")));
   removeParentGroups();
   await removeLan();
 }
@@ -204,6 +205,27 @@ export async function stopMachine(name: MachineName, how: "shutdown" | "crash"):
   });
 }
 
+/**
+ * Adds a machine that the platform does not have to its LAN: bare, with SSH and an encrypted disk alone. Nobody but
+ * the caller knows of it; {@link removeGuest} takes it away.
+ */
+export async function addGuest(name: GuestName): Promise<MachineFacts> {
+  return withPlatformLock(async () => {
+    await bring(machinePlan(name), () => undefined);
+    return factsOf(machinePlan(name));
+  }).catch((error: unknown) => {
+    throw explained(error, `start ${name}`);
+  });
+}
+
+/** Ends a guest and forgets everything that it has stored. Safe to repeat. */
+export async function removeGuest(name: GuestName): Promise<void> {
+  await withPlatformLock(async () => {
+    await end(name, "shutdown");
+    await eraseMachine(name);
+  });
+}
+
 /** Lets no packet pass between two machines (or a machine and the operator), in either direction. */
 export async function cutLink(a: LanMember, b: LanMember): Promise<void> {
   await cutLanLink(a, b);
@@ -216,14 +238,14 @@ export async function healLink(a: LanMember, b: LanMember): Promise<void> {
 
 /** Runs a command on a machine, as root, inside all its namespaces, to its end. */
 export async function runOn(
-  machine: MachineName,
+  machine: AnyMachineName,
   argv: readonly string[],
   options: Pick<CommandOptions, "stdin" | "timeoutSeconds"> = {},
 ): Promise<CommandResult> {
   return runOnMachine(machine, argv, options);
 }
 
-async function end(name: MachineName, how: "shutdown" | "crash"): Promise<void> {
+async function end(name: AnyMachineName, how: "shutdown" | "crash"): Promise<void> {
   await haltMachine(name, how);
   await closeDisk(name);
 }

@@ -8,6 +8,7 @@ const HOLDERS = [
   "fluxbilling:fleet:Location",
   "fluxbilling:fleet:Master",
   "fluxbilling:fleet:Standby",
+  "fluxbilling:host:PreparedHost",
 ] as const;
 
 const STORAGE = "fluxbilling:fleet:EncryptedStorage";

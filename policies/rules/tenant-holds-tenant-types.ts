@@ -3,7 +3,7 @@ import { tenantsOf } from "../tenant-stack.ts";
 
 /** Types that only a fleet needs: with one of them a tenant's stack would change what tenants share. */
 const FLEET_ONLY =
-  /^(command:|pulumi:providers:command$|kubernetes:(core\/v1:Pod|apps\/v1:(DaemonSet|StatefulSet)|rbac\.authorization\.k8s\.io\/|traefik\.io\/[^:]+:(TLSOption|TLSStore))|fluxbilling:fleet:)/;
+  /^(command:|pulumi:providers:command$|kubernetes:(core\/v1:Pod|apps\/v1:(DaemonSet|StatefulSet)|rbac\.authorization\.k8s\.io\/|traefik\.io\/[^:]+:(TLSOption|TLSStore))|fluxbilling:(fleet|host):)/;
 
 /**
  * A tenant's stack holds nothing that tenants share: no command on a host, no role of the cluster, no option of the ingress.

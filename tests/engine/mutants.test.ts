@@ -24,7 +24,7 @@ import {
   SUSPENDED,
   titleOf,
 } from "../policies/mutants.ts";
-import { goodFleetInput, TEST_ROOT_KEY } from "../support/good.ts";
+import { goodFleetInput, goodHostInput, TEST_ROOT_KEY } from "../support/good.ts";
 import { platform } from "../support/platform.ts";
 import { SMUGGLED, type Spoiling } from "./spoilt-program/spoiling.ts";
 
@@ -84,6 +84,10 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     write("fleet", "test", { "fluxbilling:fleet": fleet });
     const tenant = { name: "acme", location: "nl-1" };
     const fleetFile = stacks.fleet.configFile.slice(ROOT.length + 1);
+    write("host", "test.host.nl-1", {
+      "fluxbilling:fleetFile": fleetFile,
+      "fluxbilling:host": goodHostInput(),
+    });
     for (const [of, settings] of [
       ["tenant", tenant],
       ["suspended tenant", { ...tenant, ...SUSPENDED }],
@@ -97,7 +101,7 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
   });
 
   afterAll(async () => {
-    for (const { name } of [stacks.tenant, stacks.fleet]) {
+    for (const { name } of [stacks.tenant, stacks.host, stacks.fleet]) {
       await runPulumi(["stack", "rm", name, "--yes"]);
     }
     rmSync(folder, { recursive: true });

@@ -53,6 +53,7 @@ describe("exceptionTenant", () => {
     ["local", "fleet"],
     ["local.acme", "acme"],
     ["prod.acme-nl", "acme-nl"],
+    ["prod.host.nl-2", "host.nl-2"],
   ])("reads the stack %s as %s", (stack, tenant) => {
     expect(exceptionTenant(stack)).toBe(tenant);
   });

@@ -4,8 +4,20 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { Refusal } from "../../model/refusal.ts";
 import type { RefusalCode } from "../../model/refusal.ts";
-import { parseFleet, parseTenant, placeTenant } from "../../model/settings.ts";
-import { GOOD_IDENTITY, goodFleet, goodFleetInput, goodTenantSettings } from "../support/good.ts";
+import {
+  hostStackName,
+  parseFleet,
+  parseHost,
+  parseTenant,
+  placeTenant,
+} from "../../model/settings.ts";
+import {
+  GOOD_IDENTITY,
+  goodFleet,
+  goodFleetInput,
+  goodHostInput,
+  goodTenantSettings,
+} from "../support/good.ts";
 
 const SOURCE = "Pulumi.prod.yaml";
 
@@ -482,5 +494,66 @@ describe("placeTenant", () => {
         'Tenant "acme": zone apac must come with a contract\'s reference, got none. Set fluxbilling:tenant.contractRef, or leave the zone at eu.',
       ),
     );
+  });
+});
+
+describe("parseHost", () => {
+  const source = "Pulumi.prod.host.nl-2.yaml";
+
+  it("takes a release by its checksum, without images where the host can pull them", () => {
+    const host = parseHost(withValue(goodHostInput(), "k3s/images", undefined), source);
+    expect([host.k3s.images, host.k3s.kubeconfigGeneration]).toEqual([undefined, 1]);
+  });
+
+  it.each([
+    [
+      "k3s/url",
+      "http://mirror.test/k3s",
+      'Setting "fluxbilling:host.k3s.url": must be an https address of a file, of plain characters, without a user or a query, got "http://mirror.test/k3s". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "k3s/url",
+      "https://mirror.test/k3s;reboot",
+      'Setting "fluxbilling:host.k3s.url": must be an https address of a file, of plain characters, without a user or a query, got "https://mirror.test/k3s;reboot". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "k3s/sha256",
+      undefined,
+      'Setting "fluxbilling:host.k3s.sha256": must be a SHA-256, 64 small hexadecimal digits, got none. Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "k3s/version",
+      "latest",
+      'Setting "fluxbilling:host.k3s.version": must be a release of K3s, as in v1.33.5+k3s1, got "latest". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "k3s/images/url",
+      "https://mirror.test/images.zip",
+      'Setting "fluxbilling:host.k3s.images.url": must be an https address of a file, of plain characters, without a user or a query, that ends in .tar, .tar.gz or .tar.zst, got "https://mirror.test/images.zip". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "k3s/channel",
+      "stable",
+      'Setting "fluxbilling:host.k3s": must hold no key but version, url, sha256, images, kubeconfigGeneration, got "channel". Remove or rename the key in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "postgresql/version",
+      "15",
+      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got "15". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "postgresql/version",
+      "14.18-0+deb11u1",
+      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got "14.18-0+deb11u1". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+  ])("refuses %s %s", (path, value, message) => {
+    expect(() => parseHost(withValue(goodHostInput(), path, value), source)).toThrow(
+      refusal("SETTING_INVALID", message),
+    );
+  });
+
+  it("gives its stack a name that no tenant's stack has", () => {
+    expect(hostStackName("prod", "nl-2")).toBe("prod.host.nl-2");
+    expect(() => goodTenantSettings({ name: "host.nl-2" })).toThrow(/name": must be 2 to 40/);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { RULES } from "../../policies/rules.ts";
-import { fleetResources, GOOD_IDENTITY, tenantResources } from "../support/good.ts";
+import { fleetResources, GOOD_IDENTITY, hostResources, tenantResources } from "../support/good.ts";
 import { judged, say } from "../support/judge.ts";
 import type { Registered } from "../support/construct.ts";
 
@@ -12,6 +12,10 @@ function violations(resources: readonly Registered[]): readonly string[] {
 describe("the policy pack", () => {
   it("finds nothing in a good fleet", async () => {
     expect(violations(await fleetResources())).toEqual([]);
+  });
+
+  it("finds nothing in a host that is prepared", async () => {
+    expect(violations(await hostResources())).toEqual([]);
   });
 
   it("finds nothing in a good tenant", async () => {

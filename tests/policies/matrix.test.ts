@@ -107,6 +107,8 @@ const HARMLESS: Readonly<Record<string, string>> = {
     "any user but root, which runAsNonRoot shuts out too",
   "fleet: command:remote:Command create":
     "a command that trusts no key; who writes commands is root on the host already",
+  "host: command:remote:Command create":
+    "a command that installs nothing; who writes commands is root on the host already",
   "fleet: kubernetes:traefik.io/v1alpha1:IngressRoute metadata.namespace":
     "the redirect serves nothing wherever it is",
   "fleet: kubernetes:core/v1:Secret immutable": "only a tenant's Secrets rotate by name",
@@ -186,6 +188,6 @@ function titleOf({ rule, resource, steps }: Read): string {
 
 /** A field without the places in lists: `<stack>: <type> <path>`. */
 function fieldOf({ resource, steps, stack }: Read): string {
-  const kind = stack === STACKS.fleet ? "fleet" : "tenant";
+  const kind = stack === STACKS.fleet ? "fleet" : stack === STACKS.host ? "host" : "tenant";
   return `${kind}: ${resource.type} ${steps.map((step) => (/^\d+$/.test(step) ? "*" : step)).join(".")}`;
 }

@@ -4,7 +4,13 @@ import { SHUT_RANGES } from "../../model/network.ts";
 import { rootKeyId } from "../../model/settings-key.ts";
 import type { Subject } from "../../policies/rule.ts";
 import { EXCEPTION_TYPE } from "../../policies/tenant-stack.ts";
-import { fleetResources, GOOD_IDENTITY, tenantResources, TEST_ROOT_KEY } from "../support/good.ts";
+import {
+  fleetResources,
+  GOOD_IDENTITY,
+  hostResources,
+  tenantResources,
+  TEST_ROOT_KEY,
+} from "../support/good.ts";
 import { judged } from "../support/judge.ts";
 import type { Judged } from "../support/judge.ts";
 import { setPath } from "../support/set-path.ts";
@@ -33,6 +39,14 @@ const COMMAND = "command:remote:Command";
 const CLAIM = "kubernetes:core/v1:PersistentVolumeClaim";
 const STORAGE_CLASS = "kubernetes:storage.k8s.io/v1:StorageClass";
 const STORAGE = "fluxbilling:fleet:EncryptedStorage";
+const HOST = "fluxbilling:host:PreparedHost";
+
+/** What installs K3s on the good host. */
+const K3S_COMMAND =
+  `VERSION=v1.33.5+k3s1 URL=https://github.com/k3s-io/k3s/releases/download/v1.33.5%2Bk3s1/k3s DIGEST=sha256:${"5".repeat(64)} ` +
+  `IMAGES_URL=https://github.com/k3s-io/k3s/releases/download/v1.33.5%2Bk3s1/k3s-airgap-images-amd64.tar.zst IMAGES_DIGEST=sha256:${"6".repeat(64)} ` +
+  "GENERATION=1 ADDRESS=10.77.0.21 API_PORT=6443 POD_RANGE=10.42.0.0/16 VOLUMES=/var/lib/rancher/k3s/storage " +
+  "FOLDERS='/var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log' /usr/local/lib/fluxbilling/k3s install";
 
 const SYSTEM_OPEN =
   "nl-1-edge-tls: the cluster of nl-1-cluster must have a NetworkPolicy in kube-system that selects every pod and allows nothing either way, got none.";
@@ -45,7 +59,7 @@ const JOB_ENV = "spec.jobTemplate.spec.template.spec.containers.0.env";
 /** One thing spoiled in a good stack, and what the rule must say. */
 export interface Mutant {
   /** Which good stack. @default "tenant" */
-  readonly stack?: "fleet" | "tenant" | "suspended tenant" | "full tenant";
+  readonly stack?: "fleet" | "host" | "tenant" | "suspended tenant" | "full tenant";
   /** The resource that is spoiled; neither where one is added. */
   readonly type?: string;
   readonly name?: string;
@@ -1323,7 +1337,78 @@ const STACK_MUTANTS: MutantTable = {
       ],
     },
   ],
+  "host-artefacts-are-pinned": [
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { "k3s.url": "http://mirror.test/k3s" },
+      says: [
+        "nl-1: k3s.url must be an https address of a file, of plain characters, without a user or a query, got http://mirror.test/k3s.",
+        `nl-1-k3s: create must install what nl-1 says, got "${K3S_COMMAND}".`,
+        `nl-1-k3s: update must install what nl-1 says, got "${K3S_COMMAND}".`,
+      ],
+    },
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { "k3s.digest": "latest" },
+      says: ["nl-1: k3s.digest must be sha256:<64 hexadecimal digits>, got latest."],
+      andMore: true,
+    },
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { "k3s.images.digest": undefined },
+      says: ["nl-1: k3s.images.digest must be sha256:<64 hexadecimal digits>, got none."],
+      andMore: true,
+    },
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { "postgresql.version": "15" },
+      says: [
+        "nl-1: postgresql.version must be the exact version of Debian's package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got 15.",
+      ],
+      andMore: true,
+    },
+    {
+      stack: "host",
+      type: COMMAND,
+      name: "nl-1-k3s",
+      set: { create: "curl -sfL https://get.k3s.io | sh" },
+      says: [
+        'nl-1-k3s: create must install what nl-1 says, got "curl -sfL https://get.k3s.io | sh".',
+      ],
+    },
+    {
+      stack: "host",
+      type: COMMAND,
+      name: "nl-1-postgresql",
+      set: { update: "apt-get install postgresql" },
+      says: [
+        'nl-1-postgresql: update must install what nl-1 says, got "apt-get install postgresql".',
+      ],
+    },
+    {
+      stack: "host",
+      type: COMMAND,
+      name: "nl-1-k3s",
+      remove: true,
+      says: ["nl-1: exactly one command must install k3s, got 0."],
+    },
+  ],
   "host-proves-its-encryption": [
+    {
+      stack: "host",
+      type: STORAGE,
+      name: "nl-1-storage",
+      remove: true,
+      says: ["nl-1: its storage must be proved encrypted, got no proof."],
+    },
     {
       stack: "fleet",
       type: STORAGE,
@@ -1834,6 +1919,12 @@ const STACK_MUTANTS: MutantTable = {
       ],
     },
     {
+      add: { type: HOST, name: "host", props: { location: "nl-1" } },
+      says: [
+        "host: the stack of tenant acme must hold only a tenant's types, got fluxbilling:host:PreparedHost.",
+      ],
+    },
+    {
       add: {
         type: "kubernetes:rbac.authorization.k8s.io/v1:Role",
         name: "reader",
@@ -2231,6 +2322,7 @@ export const FULL = { mqtt: true, replay: true };
 /** Built once, one after the other: mocks are global. Copy what you spoil. */
 export const STACKS = {
   fleet: judged(await fleetResources()),
+  host: judged(await hostResources()),
   tenant: judged(await tenantResources()),
   "suspended tenant": judged(await tenantResources(SUSPENDED)),
   "full tenant": judged(await tenantResources(FULL)),

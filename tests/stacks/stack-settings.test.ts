@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { Refusal } from "../../model/refusal.ts";
 import { stackSettings } from "../../stacks/stack-settings.ts";
-import { goodFleetInput } from "../support/good.ts";
+import { goodFleetInput, goodHostInput } from "../support/good.ts";
 
 const TENANT = { name: "acme", location: "nl-1" };
 
@@ -141,20 +141,26 @@ describe("stackSettings", () => {
     expect(settings.kind === "tenant" && settings.placement.locationName).toBe("nl-1");
   });
 
+  it("takes a stack with fluxbilling:host as the host of a location of the fleet in the file", () => {
+    const raw = { host: goodHostInput(), fleetFile: "fleet.yaml" };
+    const settings = stackSettings(raw, "test.host.nl-1", folder);
+    expect(settings.kind === "host" && settings.location.address).toBe("10.77.0.21");
+  });
+
   it.each([
     [
-      "both kinds",
+      "two kinds",
       { fleet: {}, tenant: {} },
       "test",
       "STACK_KIND",
-      'Stack "test": must hold either fluxbilling:fleet or fluxbilling:tenant, got both. Keep the one of the two that this stack is in Pulumi.test.yaml.',
+      'Stack "test": must hold one of fluxbilling:fleet, fluxbilling:tenant and fluxbilling:host, got fleet and tenant. Keep the one that this stack is in Pulumi.test.yaml.',
     ],
     [
-      "neither kind",
+      "no kind",
       {},
       "test",
       "STACK_KIND",
-      'Stack "test": must hold either fluxbilling:fleet or fluxbilling:tenant, got neither. Keep the one of the two that this stack is in Pulumi.test.yaml.',
+      'Stack "test": must hold one of fluxbilling:fleet, fluxbilling:tenant and fluxbilling:host, got none. Keep the one that this stack is in Pulumi.test.yaml.',
     ],
     [
       "a fleet in a stack of another name",
@@ -169,6 +175,34 @@ describe("stackSettings", () => {
       "test.other",
       "STACK_NAME",
       'Stack "test.other": a tenant\'s stack must be called <fleet>.<tenant>, "test.acme", got "test.other". Select or make the stack "test.acme".',
+    ],
+    [
+      "a host beside a tenant",
+      { tenant: TENANT, host: goodHostInput() },
+      "test.acme",
+      "STACK_KIND",
+      'Stack "test.acme": must hold one of fluxbilling:fleet, fluxbilling:tenant and fluxbilling:host, got tenant and host. Keep the one that this stack is in Pulumi.test.acme.yaml.',
+    ],
+    [
+      "a host in a stack of another name",
+      { host: goodHostInput(), fleetFile: "fleet.yaml" },
+      "test.nl-1",
+      "STACK_NAME",
+      'Stack "test.nl-1": a host\'s stack must be called <fleet>.host.<location>, "test.host.nl-1", got "test.nl-1". Select or make the stack "test.host.nl-1".',
+    ],
+    [
+      "a host of a location that the fleet does not have",
+      { host: { ...goodHostInput(), location: "nl-9" }, fleetFile: "fleet.yaml" },
+      "test.host.nl-9",
+      "LOCATION_UNKNOWN",
+      'Host "nl-9": location must be one of nl-1, fi-1, got "nl-9". Set fluxbilling:host.location to one of them, or write the location into the fleet\'s settings first.',
+    ],
+    [
+      "a host without a fleet file",
+      { host: goodHostInput() },
+      "test.host.nl-1",
+      "FLEET_FILE",
+      "Stack \"test.host.nl-1\": fluxbilling:fleetFile must be the path of the fleet's settings, got none. Set it to the fleet's settings, for example Pulumi.prod.yaml.",
     ],
     [
       "no fleet file",

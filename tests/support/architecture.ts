@@ -1,17 +1,21 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Registered } from "./construct.ts";
-import { fleetResources, tenantResources } from "./good.ts";
+import { fleetResources, hostResources, tenantResources } from "./good.ts";
 
 /** The document with the pictures. */
 export const ARCHITECTURE_FILE = join(import.meta.dirname, "../../docs/architecture.md");
 
 /** The document with the pictures of what the program registers today, in place of those that it has. */
 export async function drawn(document: string): Promise<string> {
-  return replaced(
-    replaced(document, "fleet", picture(await fleetResources())),
-    "tenant",
-    picture(await tenantResources()),
+  const stacks = {
+    fleet: await fleetResources(),
+    tenant: await tenantResources(),
+    host: await hostResources(),
+  };
+  return Object.entries(stacks).reduce(
+    (text, [name, resources]) => replaced(text, name, picture(resources)),
+    document,
   );
 }
 

@@ -16,6 +16,8 @@ export interface Registered {
   readonly ignoreChanges: readonly string[];
   /** Name of the component that it is part of. @default "" */
   readonly parent: string;
+  /** Names of the resources that must be there before it, beside those whose outputs it takes. */
+  readonly dependsOn: readonly string[];
 }
 
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
@@ -104,6 +106,7 @@ export async function construct(
           protect = false,
           ignoreChanges = [],
           parent,
+          dependsOn = [],
         } = options.get(`${type} ${name}`) ?? {};
         registered.push({
           ...{ type, name, inputs: opened, secretInputs, provider: provider ?? "" },
@@ -111,6 +114,7 @@ export async function construct(
             protect,
             ignoreChanges,
             parent: parent === undefined ? "" : (names.get(parent) ?? ""),
+            dependsOn: [dependsOn].flat().map((one) => names.get(one as pulumi.Resource) ?? ""),
           },
         });
         return { id: id ?? `${name}-id`, state: { ...opened, ...outputs?.(name) } };

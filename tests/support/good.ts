@@ -1,9 +1,16 @@
 import type { TenantArgs } from "../../components/tenant.ts";
 import { parseRootKey, rootKeyId } from "../../model/settings-key.ts";
-import { parseFleet, parseTenant, placeTenant } from "../../model/settings.ts";
+import {
+  hostLocation,
+  parseFleet,
+  parseHost,
+  parseTenant,
+  placeTenant,
+} from "../../model/settings.ts";
 import type { FleetSettings, TenantSettings } from "../../model/settings.ts";
 import { sshAuthority } from "../../model/ssh-certificate.ts";
 import { deployFleet } from "../../stacks/fleet.ts";
+import { deployHost } from "../../stacks/host.ts";
 import type { SecretSource } from "../../stacks/secret-source.ts";
 import { deployTenant } from "../../stacks/tenant.ts";
 import { construct } from "./construct.ts";
@@ -173,6 +180,21 @@ export function goodFleetInput(): Record<string, unknown> {
   };
 }
 
+/** The raw settings of a host of that fleet that is to be prepared, every key right. */
+export function goodHostInput(): Record<string, unknown> {
+  const release = "https://github.com/k3s-io/k3s/releases/download/v1.33.5%2Bk3s1";
+  return {
+    location: "nl-1",
+    k3s: {
+      version: "v1.33.5+k3s1",
+      url: `${release}/k3s`,
+      sha256: "5".repeat(64),
+      images: { url: `${release}/k3s-airgap-images-amd64.tar.zst`, sha256: "6".repeat(64) },
+    },
+    postgresql: { version: "15.18-0+deb12u1" },
+  };
+}
+
 /** A good fleet. */
 export function goodFleet(): FleetSettings {
   return parseFleet(goodFleetInput(), "the test");
@@ -198,6 +220,15 @@ const built = new Map<string, Promise<readonly Registered[]>>();
 export function fleetResources(): Promise<readonly Registered[]> {
   return once("fleet", () => {
     deployFleet(goodFleet(), TEST_SECRETS);
+  });
+}
+
+/** Everything that a good host's stack registers. Shared as well. */
+export function hostResources(): Promise<readonly Registered[]> {
+  return once("host", () => {
+    const fleet = goodFleet();
+    const host = parseHost(goodHostInput(), "the test");
+    deployHost(fleet, host, hostLocation(fleet, host), TEST_SECRETS);
   });
 }
 

@@ -25,8 +25,8 @@ const RUNS = {
 } as const;
 
 /**
- * Kills a run of the CLI as soon as it has told of so many changes: SIGKILL, no chance to clean up. Waits until no
- * process of the run is left; tells how many changes it told of.
+ * Kills a run of the CLI as soon as it has told of so many changes, or as soon as something has come about: SIGKILL, no
+ * chance to clean up. Waits until no process of the run is left; tells how many changes it told of.
  *
  * @throws Error when the run ended before it could be killed, or when a process of it lives on
  */
@@ -34,7 +34,7 @@ export async function killedRun(
   kind: keyof typeof RUNS,
   stack: LocalStack,
   facts: PlatformFacts,
-  afterChanges: number,
+  after: number | Promise<unknown>,
 ): Promise<number> {
   await settle(stack, facts);
   const mark = `FLUX_KILLED_RUN=${randomUUID()}`;
@@ -58,13 +58,18 @@ export async function killedRun(
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
     told = [...text.matchAll(DONE)].length;
-    if (told >= afterChanges) child.kill("SIGKILL");
+    if (typeof after === "number" && told >= after) child.kill("SIGKILL");
   });
+  if (typeof after !== "number") {
+    const kill = (): void => void child.kill("SIGKILL");
+    after.then(kill, kill);
+  }
   const signal = await new Promise((resolve) => {
     child.once("close", (_code, by) => {
       resolve(by);
     });
   });
+  if (typeof after !== "number") await after;
   if (signal !== "SIGKILL") {
     throw new Error(
       `The run must be killed in the middle, got an end of its own: ${complaint}${text}`,
