@@ -193,12 +193,7 @@ describe("a promotion", () => {
     await onStandby("rm -f /etc/postgresql/15/main/server.crt /etc/postgresql/15/main/server.key");
     const rejoined = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
     expect([rejoined.exitCode, rejoined.stderr]).toEqual([0, ""]);
-    await until("the master's cluster to answer", 120_000, () =>
-      kubectl(master, "get", "--raw", "/readyz").then(
-        () => true,
-        () => false,
-      ),
-    );
+    await untilClusterAnswers(master);
     expect((await lag()).streaming).toBe(true);
     rmSync(folder, { recursive: true });
   });
@@ -270,6 +265,70 @@ describe("a promotion", () => {
     ]);
   });
 });
+
+describe("a promotion without an answer of the master", () => {
+  let master: MachineFacts;
+
+  beforeAll(async () => {
+    ({ master } = (await platform()).machines);
+    await query(master, "create table lost (word text primary key)", [], DATABASE);
+  });
+
+  // Back to where the other tests begin: the master lives, and the copy is made anew.
+  afterAll(async () => {
+    await startMachine("master");
+    await until("the master to take writes again", 60_000, () =>
+      query(master, "drop table if exists lost", [], DATABASE).then(
+        () => true,
+        () => false,
+      ),
+    );
+    const rejoined = await tried("standby", [STANDBY, "rejoin", "--delete-this-copy"]);
+    expect([rejoined.exitCode, rejoined.stderr]).toEqual([0, ""]);
+    await untilClusterAnswers(master);
+    expect((await lag()).streaming).toBe(true);
+  });
+
+  it("is made only by the word of who cut its power, and has every row that the master confirmed a moment before", async () => {
+    await query(master, "insert into lost values ('confirmed')", [], DATABASE);
+    await until(
+      "the copy to have caught up",
+      WITHIN_MS,
+      async () => (await lag()).bytesBehind === 0,
+    );
+    await stopMachine("master", "crash");
+
+    const refused = await tried("standby", [STANDBY, "promote"]);
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      `Standby: the master must be known to be shut, got no answer from ${master.address}: a cut network looks the same. Cut its power, make sure of it, then say promote --master-is-off.\n`,
+    ]);
+    expect((await lagOf()).role).toBe("copy");
+
+    const promoted = await tried("standby", [STANDBY, "promote", "--master-is-off"]);
+    expect(promoted.stderr).toBe("");
+    // What is lost nobody can tell; the last transaction that it has says since when.
+    expect(JSON.parse(promoted.stdout)).toEqual({
+      promoted: true,
+      before: false,
+      bytesLost: null,
+      lastTransactionAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT/) as string,
+    });
+    const written = await onStandby(
+      `runuser -u postgres -- psql -XAtq -d ${DATABASE} -c "insert into lost values ('after')" -c 'select word from lost order by word'`,
+    );
+    expect(written).toBe("after\nconfirmed\n");
+  });
+});
+
+async function untilClusterAnswers(machine: MachineFacts): Promise<void> {
+  await until("the cluster to answer", 120_000, () =>
+    kubectl(machine, "get", "--raw", "/readyz").then(
+      () => true,
+      () => false,
+    ),
+  );
+}
 
 /** A stack whose state lies where docs/runbooks/state.md puts it: on the master, and on whoever takes its place. */
 async function stateOnMaster(folder: string): Promise<PulumiOptions> {
