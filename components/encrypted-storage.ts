@@ -59,8 +59,8 @@ export class EncryptedStorage extends pulumi.ComponentResource {
           provisioner,
           parameters: { nodePath: folder },
           reclaimPolicy: "Delete",
-          // A location is one machine: there is no other node that a volume could wait for.
-          volumeBindingMode: "Immediate",
+          // K3s's own provisioner makes no volume before it is told the node.
+          volumeBindingMode: "WaitForFirstConsumer",
         },
         { parent: this, dependsOn: [check] },
       );

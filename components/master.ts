@@ -25,6 +25,8 @@ export interface MasterArgs {
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;
+  /** Name of its node. @default the registry's volume waits for its first pod */
+  readonly nodeName: string | undefined;
   /** Domain of the operator and customer panels. */
   readonly panelDomain: string;
   /** How the panels' hosts come by their certificate. */
@@ -131,6 +133,7 @@ export class Master extends pulumi.ComponentResource {
         namespace,
         labels,
         image: args.registryImage,
+        nodeName: args.nodeName,
         protectData: args.protectData,
       },
       child,

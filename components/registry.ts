@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
+import { VOLUME_CLASS, volumeAhead } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL, CONTROL_PLANE_NAMESPACE } from "../model/labels.ts";
 import { APP_PORT } from "../model/network.ts";
 import { CONTROL_PLANE_HOSTS } from "../model/panels.ts";
@@ -19,6 +19,8 @@ export interface RegistryArgs {
   readonly labels: Readonly<Record<string, string>>;
   /** Image by digest. */
   readonly image: string;
+  /** Name of the master's node. @default the volume waits for the first pod */
+  readonly nodeName: string | undefined;
   /** Whether the volume refuses to be deleted. */
   readonly protectData: boolean;
 }
@@ -110,7 +112,10 @@ export class Registry extends pulumi.ComponentResource {
     const images = new k8s.core.v1.PersistentVolumeClaim(
       `${name}-images`,
       {
-        metadata: { ...metadata(REGISTRY_CLAIM), annotations: { "pulumi.com/skipAwait": "true" } },
+        metadata: {
+          ...metadata(REGISTRY_CLAIM),
+          annotations: { "pulumi.com/skipAwait": "true", ...volumeAhead(args.nodeName) },
+        },
         spec: {
           accessModes: ["ReadWriteOnce"],
           storageClassName: VOLUME_CLASS,

@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { VOLUME_CLASS } from "../model/encrypted-storage.ts";
+import { VOLUME_CLASS, volumeAhead } from "../model/encrypted-storage.ts";
 import { COMPONENT_LABEL } from "../model/labels.ts";
 import { APP_PORT, MQTT_PORT, MQTT_PORT_NAME } from "../model/network.ts";
 import { PLANS, planVariables } from "../model/plan.ts";
@@ -28,6 +28,8 @@ export interface TenantAppArgs {
   readonly namespaceName: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly locationName: string;
+  /** Name of the location's node. @default its volume waits for the first pod */
+  readonly nodeName: string | undefined;
   /** Image by digest. */
   readonly image: string;
   /** Host under which the tenant is reached. */
@@ -99,7 +101,7 @@ export class TenantApp extends pulumi.ComponentResource {
     const files = new k8s.core.v1.PersistentVolumeClaim(
       `${name}-files`,
       {
-        metadata: metadata(this.filesName, unawaited),
+        metadata: metadata(this.filesName, { ...unawaited, ...volumeAhead(args.nodeName) }),
         spec: {
           accessModes: ["ReadWriteOnce"],
           storageClassName: VOLUME_CLASS,

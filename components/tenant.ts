@@ -33,6 +33,8 @@ export interface TenantArgs {
   readonly database: Endpoint;
   /** Certificate of the authority that signed the PostgreSQL server's, PEM. */
   readonly databaseCaCertificate: string;
+  /** Name of the location's node. @default the tenant's volume waits for its first pod */
+  readonly nodeName: string | undefined;
   /** Range of the location's pods, of which only the ingress reaches the tenant's. */
   readonly podRange: string;
   readonly certificates: CertificateSettings;
@@ -155,6 +157,7 @@ export class Tenant extends pulumi.ComponentResource {
         tenant: settings.name,
         plan: settings.plan,
         locationName: args.locationName,
+        nodeName: args.nodeName,
         image: args.images.tenantApp,
         host: this.host,
         proxyRange: args.podRange,

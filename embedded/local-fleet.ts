@@ -194,6 +194,7 @@ function kubernetesSettings({ name, cluster }: MachineFacts): object {
   return {
     kubeconfig: { file: fromRoot(cluster.kubeconfigFile) },
     volumes: { provisioner: PROVISIONER, folder: "/var/lib/volumes" },
+    nodeName: name,
     podRange: machinePlan(name).cluster?.podCidr,
   };
 }

@@ -1,6 +1,18 @@
 /** Class of the volumes that hold files: the one of a cluster whose volumes are proved to lie encrypted. */
 export const VOLUME_CLASS = "encrypted";
 
+/** Tells the provisioner of a claim's volume on which node to make it: the scheduler writes it, or who knows already. */
+export const NODE_ANNOTATION = "volume.kubernetes.io/selected-node";
+
+/**
+ * Annotations of a claim whose volume is made before any pod asks for it.
+ *
+ * @param nodeName The machine's node. @default the volume is made once the scheduler has placed a pod
+ */
+export function volumeAhead(nodeName: string | undefined): Readonly<Record<string, string>> {
+  return nodeName === undefined ? {} : { [NODE_ANNOTATION]: nodeName };
+}
+
 /** Folders that hold data on a machine with K3s and Debian's PostgreSQL. */
 export const CLUSTER_FOLDERS = [
   "/var/lib/rancher",

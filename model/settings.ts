@@ -20,6 +20,7 @@ import type { Zone } from "./zone.ts";
 const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 const HOST_NAME =
   /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.[a-z]([a-z0-9-]*[a-z0-9])?$/;
+const NODE_NAME = /^(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 const PATH = /^\/([A-Za-z0-9._-]+\/)*[A-Za-z0-9._-]+$/;
 const HOST_KEY = /^ssh-ed25519 [A-Za-z0-9+/]+=*$/;
 const ROLE = /^[a-z_][a-z0-9_]*$/;
@@ -128,6 +129,15 @@ const kubernetes = keys({
     ).default("rancher.io/local-path"),
     folder: path.default("/var/lib/rancher/k3s/storage"),
   }).prefault({}),
+  /**
+   * Name of the machine's node in it. Volumes are then made at once.
+   *
+   * @default they are made when the first pod that mounts them is placed, a second later
+   */
+  nodeName: text(
+    NODE_NAME,
+    "must be the name of a node: small letters, digits, hyphens and dots",
+  ).optional(),
   /** Port of its API server, at the machine's address. */
   apiPort: port.default(6443),
   /** Addresses of its pods. @default K3s's own choice */

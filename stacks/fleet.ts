@@ -113,6 +113,7 @@ export function deployFleet(fleet: FleetSettings, secrets: SecretSource): FleetO
       },
       machineAddress: fleet.master.address,
       apiPort: fleet.master.kubernetes.apiPort,
+      nodeName: fleet.master.kubernetes.nodeName,
       panelDomain: fleet.panelDomain,
       certificates: fleet.master.certificates,
       registryImage: fleet.images.registry,

@@ -74,6 +74,7 @@ export async function deployTenant(
       },
       database: { address: location.address, port: location.postgres.port },
       databaseCaCertificate,
+      nodeName: location.kubernetes.nodeName,
       podRange: location.kubernetes.podRange,
       certificates: location.certificates,
       tenantDomain: fleet.tenantDomain,

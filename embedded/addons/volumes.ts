@@ -1,7 +1,7 @@
 import { DEFAULT_CLASS, PROVISIONER } from "../volumes/volumes.ts";
 import type { KubernetesObject } from "./cluster-api.ts";
 
-/** The class of volumes out of folders of the node; embedded/volumes makes them. A claim is bound at once. */
+/** The class of volumes out of folders of the node; embedded/volumes makes them. As K3s ships it. */
 export function volumeClass(): KubernetesObject[] {
   return [
     {
@@ -13,7 +13,7 @@ export function volumeClass(): KubernetesObject[] {
       },
       provisioner: PROVISIONER,
       reclaimPolicy: "Delete",
-      volumeBindingMode: "Immediate",
+      volumeBindingMode: "WaitForFirstConsumer",
     },
   ];
 }

@@ -1,5 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { NODE_ANNOTATION } from "../../model/encrypted-storage.ts";
 import type { KubernetesObject } from "../addons/cluster-api.ts";
 
 /** The class that every cluster has, as K3s does; a fleet brings one of its own. */
@@ -14,6 +15,7 @@ export interface Claim {
     readonly namespace?: string;
     readonly uid?: string;
     readonly deletionTimestamp?: string;
+    readonly annotations?: { readonly [name: string]: string };
   };
   readonly spec?: {
     readonly storageClassName?: string;
@@ -57,7 +59,8 @@ const MADE_BY = "pv.kubernetes.io/provisioned-by";
  * whose claim is gone. Doing it again changes nothing; what was half done is finished.
  *
  * @param classes a claim of one that is not served here, or that names another folder, waits
- * @param node its folder holds all volumes
+ * @param node its folder holds all volumes; a claim that does not say that it is for this node waits, as with K3s's own
+ *     provisioner, whatever its class says
  * @returns one line for each volume made or cleared
  */
 export async function keepVolumes(
@@ -82,6 +85,7 @@ export async function keepVolumes(
       served.has(spec.storageClassName) &&
       spec.volumeName === undefined &&
       metadata.deletionTimestamp === undefined &&
+      metadata.annotations?.[NODE_ANNOTATION] === node.name &&
       !present.has(volumeName(metadata)),
   );
   const released = volumes.filter(

@@ -182,4 +182,12 @@ describe("TenantApp", () => {
       resources: { requests: { storage: "2Gi" } },
     });
   });
+
+  it("has its volume made before a pod asks for it, where the node is known", async () => {
+    const type = "kubernetes:core/v1:PersistentVolumeClaim";
+    const metadata = inputOf(await tenantResources(), type, "acme-app-files", "metadata");
+    expect(metadata).toMatchObject({
+      annotations: { "volume.kubernetes.io/selected-node": "nl-1" },
+    });
+  });
 });

@@ -8,11 +8,13 @@ import { parse, stringify } from "yaml";
 
 import { deploy } from "../../embedded/deploy.ts";
 import { runPulumi } from "../../embedded/engine/engine.ts";
+import { readImages } from "../../embedded/images/build-images.ts";
 import { LOCAL_FLEET, localStackOf } from "../../embedded/local-fleet.ts";
 import { dataFolder, diskImage } from "../../embedded/machines/disk.ts";
 import { type MachineFacts, type PlatformFacts, runOn } from "../../embedded/machines/platform.ts";
 import { CACHE } from "../../embedded/paths.ts";
-import { kubectl, platform, query } from "../support/platform.ts";
+import { VOLUME_CLASS } from "../../model/encrypted-storage.ts";
+import { apply, kubectl, platform, query, until } from "../support/platform.ts";
 
 const run = promisify(execFile);
 
@@ -90,6 +92,61 @@ describe("the storage of every machine", () => {
       await query(location, "drop table canary");
       await runOn("nl-1", ["rm", "-f", `${volumes}/canary`]);
       rmSync(beside);
+    }
+  });
+
+  it("has a volume for a claim that names no node once a pod mounts it, as with K3s's own provisioner", async () => {
+    const { busybox } = await readImages();
+    const namespace = "volume-without-a-node";
+    const named = { metadata: { name: "late", namespace } };
+    const phase = (): Promise<string> =>
+      kubectl(location, "get", "pvc", "late", "-n", namespace, "-o", "jsonpath={.status.phase}");
+    try {
+      await apply(
+        location,
+        { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
+        {
+          ...{ apiVersion: "v1", kind: "PersistentVolumeClaim", ...named },
+          spec: {
+            storageClassName: VOLUME_CLASS,
+            accessModes: ["ReadWriteOnce"],
+            resources: { requests: { storage: "1Mi" } },
+          },
+        },
+      );
+      await until("the claim to wait for a pod", 10_000, async () =>
+        (await kubectl(location, "get", "events", "-n", namespace)).includes(
+          "WaitForFirstConsumer",
+        ),
+      );
+      expect(await phase()).toBe("Pending");
+      await apply(location, {
+        ...{ apiVersion: "v1", kind: "Pod", ...named },
+        spec: {
+          terminationGracePeriodSeconds: 0,
+          containers: [
+            {
+              name: "late",
+              image: `${busybox.reference}@${busybox.digest}`,
+              command: [
+                "/bin/busybox",
+                "sh",
+                "-c",
+                "echo there > /files/word; /bin/busybox sleep 1000",
+              ],
+              volumeMounts: [{ name: "files", mountPath: "/files" }],
+            },
+          ],
+          volumes: [{ name: "files", persistentVolumeClaim: { claimName: "late" } }],
+        },
+      });
+      await kubectl(
+        location,
+        ...["wait", "pod/late", "-n", namespace, "--for=condition=Ready", "--timeout=60s"],
+      );
+      expect(await phase()).toBe("Bound");
+    } finally {
+      await kubectl(location, "delete", "namespace", namespace, "--wait=false");
     }
   });
 

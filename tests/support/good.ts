@@ -98,6 +98,7 @@ export function goodTenantArgs(settings: Readonly<Record<string, unknown>> = {})
     },
     database: { address: "10.77.0.21", port: 5432 },
     databaseCaCertificate: "the server's authority",
+    nodeName: "nl-1",
     podRange: "10.42.0.0/16",
     certificates: { issuer: "fleet" },
     tenantDomain: "tenants.test",
@@ -128,7 +129,7 @@ function machine(address: string): object {
 
 function cluster(name: string): object {
   return {
-    kubernetes: { kubeconfig: { file: `${name}.kubeconfig` } },
+    kubernetes: { kubeconfig: { file: `${name}.kubeconfig` }, nodeName: name },
     postgres: { adminUser: "admin", adminPassword: { file: `${name}.password` }, caFile: "ca.crt" },
     certificates: { issuer: "fleet" },
   };

@@ -15,7 +15,12 @@ import {
 
 const CLASS = "files";
 const CLAIM = {
-  metadata: { name: "files", namespace: "tenant-acme", uid: "0001" },
+  metadata: {
+    name: "files",
+    namespace: "tenant-acme",
+    uid: "0001",
+    annotations: { "volume.kubernetes.io/selected-node": "nl-1" },
+  },
   spec: {
     storageClassName: CLASS,
     accessModes: ["ReadWriteOnce"],
@@ -92,13 +97,21 @@ describe("keepVolumes", () => {
     }
   });
 
-  it("has nothing to do for claims of classes that are not served here, bound ones, and ones that are going", async () => {
+  it("has nothing to do for claims of classes that are not served here, bound ones, ones of no node or of another, and ones that are going", async () => {
     const { metadata, spec } = CLAIM;
     await keep(
       [
         { metadata, spec: { ...spec, storageClassName: "encrypted" } },
         { metadata, spec: { ...spec, volumeName: "pvc-0001" } },
         { metadata: { ...metadata, deletionTimestamp: "2026-01-01T00:00:00Z" }, spec },
+        { metadata: { ...metadata, annotations: {} }, spec },
+        {
+          metadata: {
+            ...metadata,
+            annotations: { "volume.kubernetes.io/selected-node": "fi-1" },
+          },
+          spec,
+        },
       ],
       [],
     );
