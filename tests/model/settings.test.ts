@@ -155,6 +155,11 @@ describe("parseFleet", () => {
       'Setting "fluxbilling:fleet.master.kubernetes.podRange": must be a range of IPv4 addresses, as in 10.42.0.0/16, got "everywhere". Correct it in Pulumi.prod.yaml.',
     ],
     [
+      "master/kubernetes/nodeName",
+      "Node 1",
+      'Setting "fluxbilling:fleet.master.kubernetes.nodeName": must be the name of a node: small letters, digits, hyphens and dots, got "Node 1". Correct it in Pulumi.prod.yaml.',
+    ],
+    [
       "imageRegistries",
       ["registry.test"],
       'Setting "fluxbilling:fleet.imageRegistries": must name the fleet\'s own, registry.panels.test, got registry.test. Add it in Pulumi.prod.yaml.',
