@@ -62,7 +62,13 @@ export class EncryptedStorage extends pulumi.ComponentResource {
           // K3s's own provisioner makes no volume before it is told the node.
           volumeBindingMode: "WaitForFirstConsumer",
         },
-        { parent: this, dependsOn: [check] },
+        {
+          parent: this,
+          dependsOn: [check],
+          // A class is what it was made as. Volumes that it has made stay when it is made anew.
+          replaceOnChanges: ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"],
+          deleteBeforeReplace: true,
+        },
       );
     }
     this.registerOutputs({ ciphers: this.ciphers });
