@@ -80,5 +80,5 @@ needed_mounts() {
   for folder in $FOLDERS "$@"; do
     echo "$folder"
     readlink -m "$folder"
-  done | sort -u | paste -sd ' '
+  done | LC_ALL=C sort -u | paste -sd ' '
 }

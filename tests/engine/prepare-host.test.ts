@@ -217,7 +217,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
   });
 
   it("is asked for its encryption again by a run that changes it, and not changed while it lies in clear", async () => {
-    await onGuest("umount /var/lib/rancher");
+    await onGuest("umount --lazy /var/lib/rancher");
     try {
       writeStack("v1.33.7+k3s1", undefined, 2);
       await expect(up()).rejects.toThrow(

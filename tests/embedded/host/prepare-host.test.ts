@@ -30,14 +30,16 @@ case "$1" in
     umask 077
     printf 'clusters:\\n- cluster:\\n    server: https://127.0.0.1:6443\\n' >/etc/rancher/k3s/k3s.yaml
     mkdir -p /var/lib/rancher/k3s/server/db /var/lib/rancher/k3s/server/cred
-    printf '{"resources":[{"resources":["secrets"],"providers":[{"%s":{"keys":[]}},{"identity":{}}]}]}' \\
-      "$(sed -n 's/^secrets-encryption-provider: //p' /etc/rancher/k3s/config.yaml)" \\
-      >/var/lib/rancher/k3s/server/cred/encryption-config.json
+    encryption=/var/lib/rancher/k3s/server/cred/encryption-config.json
+    [ -e "$encryption" ] ||
+      printf '{"resources":[{"resources":["secrets"],"providers":[{"%s":{"keys":[]}},{"identity":{}}]}]}' \\
+        "$(sed -n 's/^secrets-encryption-provider: //p' /etc/rancher/k3s/config.yaml)" >"$encryption"
+    echo $$ >/run/k3s.ready
     exec sleep infinity ;;
   certificate)
     if kill -0 "$(cat /run/k3s.pid)" 2>/dev/null; then echo "K3s must be stopped" >&2; exit 1; fi
     echo "$2" >>/run/k3s.certificate ;;
-  kubectl) [ -e /etc/rancher/k3s/k3s.yaml ] ;;
+  kubectl) [ "$(cat /run/k3s.ready)" = "$(cat /run/k3s.pid)" ] ;;
 esac
 `;
 
@@ -290,12 +292,12 @@ kubelet-arg:
     await host.run(`sed -i s/secretbox/aescbc/ ${file}`);
     const running = await install();
     await host.run("rm /usr/local/lib/fluxbilling/k3s.settled");
-    await host.run("sed -i '/cred.encryption-config.json$/s/>/# >/' /usr/local/bin/k3s");
+    const started = await install();
     await host.run(`sed -i s/aescbc/secretbox/ ${file}`);
+    expect(started).toEqual(running);
     expect(running.stderr).toBe(
       'Host: K3s must encrypt Secrets by "secretbox", got "aescbc". See docs/runbooks/prepare-host.md, "It refuses".\n',
     );
-    // Its checksum is another now, so it is brought anew.
     expect((await install()).stderr).toBe("");
   });
 
