@@ -11,6 +11,8 @@ export interface EncryptedStorageArgs {
   readonly connection: command.types.input.remote.ConnectionArgs;
   /** Folders that hold data: absolute paths of plain characters. */
   readonly folders: readonly string[];
+  /** What the host is asked again for, by its change. @default only for other folders, or by another program */
+  readonly askAgainFor?: readonly pulumi.Input<string>[];
   /** Where the host's cluster keeps the files of pods, below one of the folders. @default it has no cluster */
   readonly volumes?: { readonly provisioner: string; readonly folder: string };
   /** Labels of the cluster's class of volumes. @default none */
@@ -36,13 +38,18 @@ export class EncryptedStorage extends pulumi.ComponentResource {
       { address: args.connection.host, folders: [...args.folders] },
       opts,
     );
+    const line = storageCheck(args.folders);
     const check = new command.remote.Command(
       `${name}-check`,
       {
         connection: args.connection,
         logging: "none",
         addPreviousOutputInEnv: false,
-        create: storageCheck(args.folders),
+        create: line,
+        // A trigger runs the update, in place; without one it would replace.
+        ...(args.askAgainFor === undefined
+          ? {}
+          : { update: line, triggers: [...args.askAgainFor] }),
         stdin: readFileSync(join(import.meta.dirname, "host", "encrypted-storage.sh"), "utf8"),
       },
       { parent: this },

@@ -20,11 +20,8 @@ export function installHostProgram(
   name: HostProgram,
   settings: Readonly<Record<string, string | number>> = {},
 ): string {
-  const [firstLine = "", ...rest] = readFileSync(
-    join(import.meta.dirname, "host", `${name}.sh`),
-    "utf8",
-  )
-    .trimEnd()
+  const [firstLine = "", ...rest] = textOf(`${name}.sh`)
+    .replace(/^# include (\S+)$/m, (_line, part: string) => textOf(part))
     .split("\n");
   const path = hostProgramPath(name);
   return remoteScript(
@@ -37,4 +34,8 @@ export function installHostProgram(
     `chmod 0755 ${path}.new`,
     `mv -f ${path}.new ${path}`,
   );
+}
+
+function textOf(file: string): string {
+  return readFileSync(join(import.meta.dirname, "host", file), "utf8").trimEnd();
 }

@@ -17,7 +17,7 @@ export interface LocationArgs {
   /** Two letters. */
   readonly country: string;
   /** The machine's storage, volumes among it. */
-  readonly storage: Required<Omit<EncryptedStorageArgs, "labels">>;
+  readonly storage: Required<Omit<EncryptedStorageArgs, "labels" | "askAgainFor">>;
   /** Address of the machine, and the port of its API server. */
   readonly machineAddress: string;
   readonly apiPort: number;

@@ -26,8 +26,8 @@ export interface PreparedHostArgs {
  * A bare Debian host, made into what {@link Location} adopts: a K3s and a PostgreSQL, set as
  * docs/runbooks/own-clusters.md asks for.
  *
- * Holds: nothing is installed before the host has proved that its data lies encrypted
- * ({@link EncryptedStorage}); K3s is the release that the plan names by its checksum, PostgreSQL
+ * Holds: nothing is installed or changed before the host has proved that its data lies encrypted
+ * ({@link EncryptedStorage}): it is asked again by each run in which one of the programs is to run for a change. K3s is the release that the plan names by its checksum, PostgreSQL
  * Debian's package in one exact version; each run changes what differs and nothing else, so one that
  * was cut off is finished by the next. No secret is in a command, a file that others read, or a log:
  * the server's key and the password's verifier come over standard input, and the password stays here.
@@ -46,17 +46,33 @@ export class PreparedHost extends pulumi.ComponentResource {
     const { connection, plan } = args;
     super("fluxbilling:host:PreparedHost", name, { location: args.locationName, ...plan }, opts);
     const child = { parent: this };
-    this.storage = new EncryptedStorage(
-      `${name}-storage`,
-      { connection, folders: plan.folders },
-      child,
-    );
     const server = new ServerAuthority(
       `${name}-server`,
       {
         serverName: `PostgreSQL of ${args.locationName}`,
         address: plan.address,
         protectData: args.protectData,
+      },
+      child,
+    );
+    const verifier = verifierOf(args.adminPassword, plan.postgresql.adminUser);
+    // Neither the verifier nor the key is in a command.
+    const stdin = pulumi.interpolate`${verifier}\n${server.certificatePem}${server.privateKeyPem}`;
+    const programs = {
+      k3s: programOf("k3s", k3sCommand(plan)),
+      postgresql: programOf("postgresql", postgresqlCommand(plan)),
+    };
+    this.storage = new EncryptedStorage(
+      `${name}-storage`,
+      {
+        connection,
+        folders: plan.folders,
+        // Whatever has one of the programs run: a disk may have been taken away since.
+        askAgainFor: [
+          ...Object.values(programs).flatMap(({ line, digest }) => [line, digest]),
+          // With a key of 256 bits in it, its digest gives nothing away.
+          pulumi.unsecret(stdin.apply(digestOf)),
+        ],
       },
       child,
     );
@@ -73,22 +89,16 @@ export class PreparedHost extends pulumi.ComponentResource {
       );
     /** Brings one of our programs and runs it, again where the program, a setting or a secret has changed. */
     const install = (
-      program: "k3s" | "postgresql",
-      line: string,
+      program: keyof typeof programs,
       inputs: Partial<command.remote.CommandArgs> = {},
     ): command.remote.Command => {
-      const text = installHostProgram(program);
+      const { text, digest, line } = programs[program];
       const brought = run(`${program}-program`, this.storage, { create: text });
       // A trigger runs the update, in place; without one it would replace.
-      const triggers = [`sha256:${createHash("sha256").update(text).digest("hex")}`];
-      return run(program, brought, { create: line, update: line, triggers, ...inputs });
+      return run(program, brought, { create: line, update: line, triggers: [digest], ...inputs });
     };
-    const cluster = install("k3s", k3sCommand(plan));
-    const verifier = verifierOf(args.adminPassword, plan.postgresql.adminUser);
-    install("postgresql", postgresqlCommand(plan), {
-      // Neither the verifier nor the key is in the command.
-      stdin: pulumi.interpolate`${verifier}\n${server.certificatePem}${server.privateKeyPem}`,
-    });
+    const cluster = install("k3s");
+    install("postgresql", { stdin });
     const told = run(
       "kubeconfig",
       cluster,
@@ -99,4 +109,17 @@ export class PreparedHost extends pulumi.ComponentResource {
     this.postgresCa = server.authorityPem;
     this.registerOutputs({ kubeconfig: this.kubeconfig, postgresCa: this.postgresCa });
   }
+}
+
+/** One of our programs, as it is brought and as it is run. */
+function programOf(
+  program: "k3s" | "postgresql",
+  line: string,
+): { readonly text: string; readonly digest: string; readonly line: string } {
+  const text = installHostProgram(program);
+  return { text, digest: digestOf(text), line };
+}
+
+function digestOf(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
 }

@@ -13,9 +13,12 @@ export interface ServerAuthorityArgs {
 
 /** How long the authority's certificate lives: ten years. */
 const AUTHORITY_HOURS = 87_600;
-/** How long the server's lives, two years, and the time before its end in which a deploy renews it: one. */
+/**
+ * How long the server's lives, two years, and the time before its end in which a deploy renews it: a year and a half, so
+ * that one deploy a year is always in time.
+ */
 const CERTIFICATE_HOURS = 17_520;
-const RENEW_HOURS = 8_760;
+const RENEW_HOURS = 13_140;
 
 /**
  * An authority that certifies one server and no other, so that whoever trusts it trusts nobody else.

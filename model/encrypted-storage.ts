@@ -22,6 +22,11 @@ export const CLUSTER_FOLDERS = [
   "/var/log",
 ] as const;
 
+/** Those folders, and what settings name beside them. */
+export function clusterFolders(further: readonly string[]): readonly string[] {
+  return [...new Set([...CLUSTER_FOLDERS, ...further])];
+}
+
 /** Folders that hold data on a standby: the copy of the master's PostgreSQL, and of stores and images. */
 export const STANDBY_FOLDERS = ["/var/lib/postgresql", "/var/lib/fluxbilling", "/var/log"] as const;
 

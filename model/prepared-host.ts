@@ -11,14 +11,17 @@ export interface Artefact {
 /** What a bare host is made into; each value is of the plain characters that its setting allows. */
 export interface HostPlan {
   readonly address: string;
-  /** Folders with data; neither K3s nor PostgreSQL starts while what is mounted there is not. */
+  /**
+   * Folders with data; neither K3s nor PostgreSQL starts while what systemd would mount there is not. What they write is
+   * always among them (`CLUSTER_FOLDERS`).
+   */
   readonly folders: readonly string[];
   readonly k3s: Artefact & {
     /** Release, as in `v1.33.5+k3s1`; what is fetched must call itself so. */
     readonly version: string;
     /** The images that K3s needs, where the host cannot reach their registry. @default it pulls them */
     readonly images?: Artefact;
-    /** Raised by one: K3s starts anew, which renews what is about to end, and its kubeconfig is read anew. */
+    /** Raised by one: K3s's certificates are renewed, it starts anew, and its kubeconfig is read anew. */
     readonly kubeconfigGeneration: number;
   };
   readonly cluster: {
@@ -43,7 +46,12 @@ export const ARTEFACT_URL_RULE =
 export const DIGEST_RULE = "must be sha256:<64 hexadecimal digits>";
 /** What PostgreSQL's version must be, as errors say it. */
 export const PACKAGE_VERSION_RULE =
-  "must be the exact version of Debian's package of PostgreSQL 15 or later, as in 15.18-0+deb12u1";
+  "must be the exact version of Debian's package of PostgreSQL 15 or later, with Debian's own +deb<release>u<number>, as in 15.18-0+deb12u1";
+/** What K3s's release must be, as errors say it. */
+export const K3S_RELEASE_RULE = "must be a release of K3s, as in v1.33.5+k3s1";
+/** What it must be beside that. */
+export const K3S_SECRETBOX_RULE =
+  "must be v1.33.0 or later: an earlier release may drop the setting by which Secrets are encrypted";
 
 /** Whether a text is an {@link ARTEFACT_URL_RULE address}. A shell reads it as it stands. */
 export function isArtefactUrl(text: unknown): boolean {
@@ -57,12 +65,22 @@ export function isDigest(text: unknown): boolean {
   return typeof text === "string" && /^sha256:[0-9a-f]{64}$/.test(text);
 }
 
-/** Whether a text is an exact {@link PACKAGE_VERSION_RULE version}: a tag such as `15` can be moved. */
+/** Whether a text is a {@link K3S_RELEASE_RULE release of K3s}. */
+export function isK3sRelease(text: unknown): text is string {
+  return typeof text === "string" && /^v1\.\d+\.\d+\+k3s\d+$/.test(text);
+}
+
+/** Whether that release {@link K3S_SECRETBOX_RULE encrypts} as it is told to. */
+export function encryptsBySecretbox(release: string): boolean {
+  return Number(release.split(".")[1]) >= 33;
+}
+
+/**
+ * Whether a text is an exact {@link PACKAGE_VERSION_RULE version}: a tag such as `15` can be moved, and a version of
+ * another form is a third party's.
+ */
 export function isPackageVersion(text: unknown): boolean {
-  return (
-    typeof text === "string" &&
-    /^(1[5-9]|[2-9]\d)\.\d+-[0-9A-Za-z.]+([+~][0-9A-Za-z.]+)*$/.test(text)
-  );
+  return typeof text === "string" && /^(1[5-9]|[2-9]\d)\.\d+-\d+(\.\d+)*[+~]deb\d+u\d+$/.test(text);
 }
 
 /** The command that makes a host a K3s server by `components/host/k3s.sh`. It holds no secret. */

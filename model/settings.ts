@@ -8,8 +8,12 @@ import { DEFAULT_PLAN, PLAN_NAMES } from "./plan.ts";
 import type { PlanName } from "./plan.ts";
 import {
   ARTEFACT_URL_RULE,
+  encryptsBySecretbox,
   isArtefactUrl,
+  isK3sRelease,
   isPackageVersion,
+  K3S_RELEASE_RULE,
+  K3S_SECRETBOX_RULE,
   PACKAGE_VERSION_RULE,
 } from "./prepared-host.ts";
 import { Refusal } from "./refusal.ts";
@@ -409,7 +413,10 @@ const hostSchema = keys({
   /** Location of the fleet whose host is prepared; all else about it is in the fleet's settings. */
   location: name,
   k3s: keys({
-    version: text(/^v1\.\d+\.\d+\+k3s\d+$/, "must be a release of K3s, as in v1.33.5+k3s1"),
+    version: z
+      .string({ error: K3S_RELEASE_RULE })
+      .refine(isK3sRelease, { error: K3S_RELEASE_RULE, abort: true })
+      .refine(encryptsBySecretbox, { error: K3S_SECRETBOX_RULE }),
     ...artefact,
     /** @default K3s pulls its images */
     images: keys({
@@ -419,7 +426,7 @@ const hostSchema = keys({
         `${ARTEFACT_URL_RULE}, that ends in .tar, .tar.gz or .tar.zst`,
       ),
     }).optional(),
-    /** Raise by one to have K3s started and its kubeconfig read anew: the certificate in it is good for a year. */
+    /** Raise by one to have K3s's certificates renewed and its kubeconfig read anew: both are good for a year. */
     kubeconfigGeneration: generation.default(1),
   }),
   postgresql: keys({ version: judgedText(isPackageVersion, PACKAGE_VERSION_RULE) }),
@@ -539,6 +546,23 @@ export function parseHost(input: unknown, source: string): HostSettings {
   return parse(hostSchema, input, "fluxbilling:host", source);
 }
 
+/** Addresses of services, as K3s chooses them by itself. */
+const SERVICE_RANGE = "10.43.0.0/16";
+
+/** The first address of a range and the one behind its last, as numbers. */
+function boundsOf(range: string): readonly [number, number] {
+  const [first = "", bits = ""] = range.split("/");
+  const size = 2 ** (32 - Number(bits));
+  const number = first.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  const start = number - (number % size);
+  return [start, start + size];
+}
+
+function overlap(one: string, other: string): boolean {
+  const [[first, behind], [otherFirst, otherBehind]] = [boundsOf(one), boundsOf(other)];
+  return first < otherBehind && otherFirst < behind;
+}
+
 /** The name of the stack that prepares a location's host. A tenant's holds one dot, so no two stacks share a name. */
 export function hostStackName(fleet: string, locationName: string): string {
   return `${fleet}.host.${locationName}`;
@@ -547,7 +571,7 @@ export function hostStackName(fleet: string, locationName: string): string {
 /**
  * What a fleet's settings say of the location whose host is to be prepared.
  *
- * @throws Refusal `LOCATION_UNKNOWN`.
+ * @throws Refusal `LOCATION_UNKNOWN`, or `SETTING_INVALID` where K3s could not be set up with its pods' addresses.
  */
 export function hostLocation(fleet: FleetSettings, host: HostSettings): LocationSettings {
   const location = fleet.locations[host.location];
@@ -555,6 +579,19 @@ export function hostLocation(fleet: FleetSettings, host: HostSettings): Location
     throw new Refusal(
       "LOCATION_UNKNOWN",
       `Host "${host.location}": location must be one of ${Object.keys(fleet.locations).join(", ")}, got "${host.location}". Set fluxbilling:host.location to one of them, or write the location into the fleet's settings first.`,
+    );
+  }
+  const { podRange } = location.kubernetes;
+  const fault =
+    Number(podRange.split("/")[1]) > 24
+      ? "must be /24 or wider on a host that is prepared, since K3s gives its node a /24 of it"
+      : overlap(podRange, SERVICE_RANGE)
+        ? `must lie apart from ${SERVICE_RANGE} on a host that is prepared, where K3s has its services`
+        : undefined;
+  if (fault !== undefined) {
+    throw new Refusal(
+      "SETTING_INVALID",
+      `Setting "fluxbilling:fleet.locations.${host.location}.kubernetes.podRange": ${fault}, got "${podRange}". Correct it in the fleet's settings: a cluster keeps its range for life.`,
     );
   }
   return location;

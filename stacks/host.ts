@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { PreparedHost } from "../components/prepared-host.ts";
+import { clusterFolders } from "../model/encrypted-storage.ts";
 import { PLANS } from "../model/plan.ts";
 import type { Artefact } from "../model/prepared-host.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -17,8 +18,10 @@ export interface HostOutputs {
   readonly encryptedFolders: pulumi.Output<Readonly<Record<string, string>>>;
 }
 
-/** Connections beside the tenants': an administrator's, the backups', PostgreSQL's own. */
+/** Connections beside the tenants' applications: an administrator's, the backups', PostgreSQL's own. */
 const FURTHER_CONNECTIONS = 100;
+/** Each takes some kilobytes whether it is used or not. More at a time than this one server does not hold anyway. */
+const MOST_CONNECTIONS = 10_000;
 
 /**
  * One location's host, prepared before the fleet's `up` that adopts it.
@@ -46,7 +49,7 @@ export function deployHost(
     connection: hostConnection(address, ssh, `${setting}.ssh`, secrets),
     plan: {
       address,
-      folders: encryptedFolders,
+      folders: clusterFolders(encryptedFolders),
       k3s: {
         version: k3s.version,
         kubeconfigGeneration: k3s.kubeconfigGeneration,
@@ -62,7 +65,7 @@ export function deployHost(
         version: postgresql.version,
         port: postgres.port,
         adminUser: postgres.adminUser,
-        maxConnections: capacityTenants * PLANS.lite.databaseConnections + FURTHER_CONNECTIONS,
+        maxConnections: maxConnections(capacityTenants),
       },
     },
     adminPassword: pulumi.secret(adminPassword),
@@ -73,6 +76,12 @@ export function deployHost(
     postgresCa: host.postgresCa,
     encryptedFolders: host.storage.ciphers,
   };
+}
+
+/** Room for every tenant's application, were each of the largest plan. */
+function maxConnections(tenants: number): number {
+  const most = Math.max(...Object.values(PLANS).map((plan) => plan.databaseConnections));
+  return Math.min(tenants * most + FURTHER_CONNECTIONS, MOST_CONNECTIONS);
 }
 
 function artefact({ url, sha256 }: { readonly url: string; readonly sha256: string }): Artefact {

@@ -6,14 +6,7 @@
 #
 # From the environment: VERSION, URL, DIGEST, IMAGES_URL and IMAGES_DIGEST (or neither), GENERATION, ADDRESS, API_PORT,
 # POD_RANGE, VOLUMES, FOLDERS.
-set -eu
-cd /
-umask 077
-
-fail() {
-  echo "Host: $1" >&2
-  exit 1
-}
+# include bare-host.sh
 
 program=/usr/local/bin/k3s
 unit=/etc/systemd/system/k3s.service
@@ -23,25 +16,14 @@ traefik=$data/server/manifests/traefik-config.yaml
 images=$data/agent/images
 # Of what K3s was last started with and found ready: a run that was cut off in between starts it again.
 settled=/usr/local/lib/fluxbilling/k3s.settled
-mark='# Written by FluxBilling: the next deploy of this host undoes a change made here.'
-
-is_ours() { [ "$(head -n 1 "$1" 2>/dev/null)" = "$mark" ]; }
-
-# Puts standard input in a file's place, whole or not at all.
-put() {
-  cat >"$1.new"
-  chmod "${2:-0600}" "$1.new"
-  mv -f "$1.new" "$1"
-}
 
 is_file() { echo "${2#sha256:}  $1" | sha256sum --check --status 2>/dev/null; }
 
 # fetch <url> <digest> <file>: brings the file beside where it is to be, and leaves nothing where it is another.
 fetch() {
   if ! command -v curl >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null 2>&1 &&
-      DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends curl ca-certificates >/dev/null 2>&1 ||
-      fail "curl must be there or come from Debian, got a failure of apt-get. Install curl and ca-certificates."
+    read_lists && words=$(apt -y install --no-install-recommends curl ca-certificates) ||
+      fail "curl must be there or come from Debian, got $(echo "$words" | tail -n 1). Let this host reach its mirror, or install curl and ca-certificates."
   fi
   fresh=$3.new
   trap 'rm -f "$fresh"' EXIT
@@ -82,7 +64,7 @@ install_images() {
 
 # The options are K3s's own, https://docs.k3s.io/cli/server; why each is asked for: docs/runbooks/own-clusters.md.
 write_settings() {
-  put "$settings" <<end
+  put "$settings" 0600 <<end
 $mark
 node-ip: $ADDRESS
 tls-san:
@@ -99,7 +81,7 @@ kube-apiserver-arg:
 kubelet-arg:
   - tls-min-version=VersionTLS13
 end
-  put "$traefik" <<end
+  put "$traefik" 0600 <<end
 $mark
 apiVersion: helm.cattle.io/v1
 kind: HelmChartConfig
@@ -116,14 +98,15 @@ spec:
         expose:
           default: true
 end
-  # A disk that was not opened after a reboot leaves empty folders of the system's disk: nothing starts in them.
+  # A disk that was not opened after a reboot leaves empty folders of the system's disk: nothing starts in them, as far as
+  # systemd knows what belongs there (check_mounts).
   put "$unit" 0644 <<end
 $mark
 [Unit]
 Description=K3s
 Wants=network-online.target
 After=network-online.target
-RequiresMountsFor=$FOLDERS
+RequiresMountsFor=$(needed_mounts "$data" "$VOLUMES")
 
 [Service]
 Type=notify
@@ -145,20 +128,47 @@ WantedBy=multi-user.target
 end
 }
 
+stop() {
+  [ ! -e "$unit" ] || timeout 300 systemctl stop k3s.service >/dev/null 2>&1 9>&- ||
+    fail "K3s must stop within five minutes, got a failure. Look into journalctl -u k3s on the host."
+}
+
+# By itself K3s renews its certificates at a start within 120 days of their end alone. A run that is cut off after this
+# rotates once more.
+rotate_certificates() {
+  stop
+  words=$("$program" certificate rotate 2>&1) ||
+    fail "K3s must renew its certificates, got $(echo "${words:-a failure}" | tail -n 1). Look into journalctl -u k3s on the host, then deploy again."
+}
+
+# A release that does not know the setting drops it without a word, and encrypts otherwise.
+check_encryption() {
+  first=$(sed -n 's/.*"providers" *: *\[ *{ *"\([a-z]*\)".*/\1/p' "$data/server/cred/encryption-config.json" 2>/dev/null | head -n 1)
+  [ "$first" = secretbox ] ||
+    fail "K3s must encrypt Secrets by \"secretbox\", got \"${first:-none}\". See docs/runbooks/prepare-host.md, \"It refuses\"."
+}
+
 start() {
   state=$(
     cat "$settings" "$traefik" "$unit" | sha256sum
     echo "$DIGEST ${IMAGES_DIGEST:-} $GENERATION"
   )
-  if [ "$(cat "$settled" 2>/dev/null)" = "$state" ] && systemctl is-active --quiet k3s.service; then return 0; fi
+  if [ "$(cat "$settled" 2>/dev/null)" = "$state" ] && systemctl is-active --quiet k3s.service; then
+    check_encryption
+    return 0
+  fi
   # Whatever is started here must not hold the lock.
   systemctl daemon-reload 9>&-
   systemctl --quiet enable k3s.service 9>&-
+  before=$(sed -n '2s/.* //p' "$settled" 2>/dev/null || true)
+  [ "${before:-$GENERATION}" = "$GENERATION" ] || rotate_certificates
+  unsettle "$settled"
   timeout 900 systemctl restart k3s.service >/dev/null 2>&1 9>&- ||
     fail "K3s must start within 15 minutes, got a failure. Look into journalctl -u k3s on the host."
   for attempt in $(seq 120); do
     if "$program" kubectl get --raw /readyz >/dev/null 2>&1; then
-      echo "$state" | put "$settled"
+      check_encryption
+      echo "$state" | put "$settled" 0600
       return 0
     fi
     sleep 1
@@ -167,17 +177,24 @@ start() {
 }
 
 install_all() {
-  # As systemd's own sd_booted tells it.
-  command -v systemctl >/dev/null && [ -d /run/systemd/system ] ||
-    fail "this host must run systemd, got none. Use Debian 12 as it is installed, or adopt a K3s that runs: docs/runbooks/own-clusters.md."
-  for other in "$unit" "$settings"; do
+  check_host K3s
+  for other in "$unit" "$settings" /etc/systemd/system/k3s-agent.service; do
     [ ! -e "$other" ] || is_ours "$other" ||
       fail "this host must be bare or prepared by FluxBilling, got \"$other\" of another K3s. Adopt that one as it is, by docs/runbooks/own-clusters.md, or take it away with its own k3s-uninstall.sh."
   done
+  check_mounts "$data" "$VOLUMES"
+  if [ -e "$settled" ] && [ ! -e "$data/server/db" ]; then
+    fail "the cluster must lie in $data/server/db, where it was started last, got no such folder. Open its disk and mount it, or remove $settled where the cluster is meant to be gone."
+  fi
   if [ -e "$data/server/db" ]; then
     before=$(sed -n 's/^cluster-cidr: //p' "$settings" 2>/dev/null || true)
-    [ "$before" = "$POD_RANGE" ] ||
-      fail "the addresses of pods must stay ${before:-as they are}, got $POD_RANGE. Set kubernetes.podRange of the location back: a cluster keeps its range for life."
+    if [ "$before" != "$POD_RANGE" ]; then
+      # One of ours that was never ready has told nobody its kubeconfig: it holds nothing.
+      [ -n "$before" ] && [ ! -e "$settled" ] ||
+        fail "the addresses of pods must stay ${before:-as they are}, got $POD_RANGE. Set kubernetes.podRange of the location back: a cluster keeps its range for life."
+      stop
+      rm -rf "$data/server/db"
+    fi
   fi
   for folder in "$(dirname "$settings")" "$data"; do
     [ -d "$folder" ] || install -d -m 0755 "$folder"
@@ -196,9 +213,7 @@ kubeconfig() {
 
 case "${1:-}" in
   install)
-    # One at a time; a run that was cut off may still be at work.
-    exec 9>/run/lock/fluxbilling-k3s
-    flock --timeout 1800 9 || fail "one run at a time may be at work on this host, got another for half an hour. End it, then deploy again."
+    one_at_a_time k3s
     install_all
     ;;
   kubeconfig) kubeconfig ;;

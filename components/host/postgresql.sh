@@ -5,14 +5,7 @@
 #
 # From the environment: VERSION, ADDRESS, PORT, ADMIN, MAX_CONNECTIONS, FOLDERS. From standard input: in the first line
 # the SCRAM verifier of the administrator's password, never the password; then the server's certificate and its key, PEM.
-set -eu
-cd /
-umask 077
-
-fail() {
-  echo "Host: $1" >&2
-  exit 1
-}
+# include bare-host.sh
 
 major=${VERSION%%.*}
 package=postgresql-$major
@@ -22,29 +15,19 @@ settings=/etc/postgresql/$major/main
 unit=postgresql@$major-main.service
 # Of what the server was last started with: a run that was cut off in between starts it again.
 settled=/usr/local/lib/fluxbilling/postgresql.settled
-mark='# Written by FluxBilling: the next deploy of this host undoes a change made here.'
-
-# Puts standard input in a file's place, whole or not at all.
-put() {
-  cat >"$1.new"
-  chown "${2:-root:root}" "$1.new"
-  chmod "${3:-0644}" "$1.new"
-  mv -f "$1.new" "$1"
-}
 
 as() { runuser -u postgres -- "$@"; }
 ask() { as psql -XAtq -v ON_ERROR_STOP=1 -p "$PORT" -d postgres; }
-apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" 2>&1; }
 installed() { dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null || true; }
 
 install_package() {
   # Debian would make a server of its own, with rules of its own, as soon as its package is there.
   install -d -m 0755 /etc/postgresql-common /etc/postgresql-common/createcluster.d
-  echo 'create_main_cluster = false' | put /etc/postgresql-common/createcluster.d/fluxbilling.conf
+  echo 'create_main_cluster = false' | put /etc/postgresql-common/createcluster.d/fluxbilling.conf 0644
   if [ "$(installed)" != "installed $VERSION" ]; then
     # What an earlier run was cut off in.
-    DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure -a >/dev/null 2>&1 || true
-    words=$(apt update) || fail "Debian's lists of packages must be read, got $(echo "$words" | tail -n 1). Let this host reach its mirror."
+    packaging dpkg --force-confold --configure -a >/dev/null || true
+    read_lists || fail "Debian's lists of packages must be read, got $(echo "$words" | tail -n 1). Let this host reach its mirror."
     words=$(apt -y -o Dpkg::Options::=--force-confold install --no-install-recommends --allow-change-held-packages "$package=$VERSION") ||
       fail "$package must be installed in version $VERSION, got $(echo "$words" | tail -n 1). Set fluxbilling:host.postgresql.version to one that apt-cache madison $package shows."
     [ "$(installed)" = "installed $VERSION" ] || fail "$package must be installed in version $VERSION, got \"$(installed)\". Look into /var/log/apt on the host."
@@ -55,7 +38,7 @@ install_package() {
 
 write_settings() {
   install -d -m 0755 -o postgres -g postgres "/etc/postgresql/$major" "$settings" "$settings/conf.d" "/var/lib/postgresql/$major"
-  put "$settings/postgresql.conf" postgres:postgres <<end
+  put "$settings/postgresql.conf" 0644 postgres:postgres <<end
 $mark
 data_directory = '$data'
 hba_file = '$settings/pg_hba.conf'
@@ -65,7 +48,7 @@ cluster_name = '$major/main'
 unix_socket_directories = '/var/run/postgresql'
 include_dir = 'conf.d'
 end
-  put "$settings/conf.d/fluxbilling.conf" postgres:postgres <<end
+  put "$settings/conf.d/fluxbilling.conf" 0644 postgres:postgres <<end
 $mark
 listen_addresses = '$ADDRESS'
 port = $PORT
@@ -78,25 +61,32 @@ password_encryption = 'scram-sha-256'
 # A failing statement may hold a password: it is not written to the log.
 log_min_error_statement = panic
 end
+  # In quotes a role called "all" is that role and not everybody.
   # A role gets into the database whose group role it is a member of, over TLS and by its password, and into no other.
-  put "$settings/pg_hba.conf" postgres:postgres 0640 <<end
+  put "$settings/pg_hba.conf" 0640 postgres:postgres <<end
 local   all      postgres              peer
-hostssl all      $ADMIN     all      scram-sha-256
+hostssl all      "$ADMIN"   all      scram-sha-256
 hostssl samerole all           all      scram-sha-256
 host    all      all           all      reject
 end
-  put "$settings/pg_ident.conf" postgres:postgres 0640 </dev/null
-  echo auto | put "$settings/start.conf" postgres:postgres
-  printf '%s\n' "$pems" | sed -n '/^-----BEGIN CERTIFICATE-----$/,/^-----END CERTIFICATE-----$/p' | put "$settings/server.crt" postgres:postgres
-  printf '%s\n' "$pems" | sed -n '/^-----BEGIN .*PRIVATE KEY-----$/,/^-----END .*PRIVATE KEY-----$/p' | put "$settings/server.key" postgres:postgres 0600
-  # A disk that was not opened after a reboot leaves empty folders of the system's disk: nothing starts in them.
+  put "$settings/pg_ident.conf" 0640 postgres:postgres </dev/null
+  echo auto | put "$settings/start.conf" 0644 postgres:postgres
+  printf '%s\n' "$pems" | sed -n '/^-----BEGIN CERTIFICATE-----$/,/^-----END CERTIFICATE-----$/p' | put "$settings/server.crt" 0644 postgres:postgres
+  printf '%s\n' "$pems" | sed -n '/^-----BEGIN .*PRIVATE KEY-----$/,/^-----END .*PRIVATE KEY-----$/p' | put "$settings/server.key" 0600 postgres:postgres
+  # A disk that was not opened after a reboot leaves empty folders of the system's disk: nothing starts in them, as far as
+  # systemd knows what belongs there (check_mounts). Each connection is a task; systemd would allow some thousands.
   install -d -m 0755 "/etc/systemd/system/$unit.d"
-  put "/etc/systemd/system/$unit.d/fluxbilling.conf" <<end
+  put "/etc/systemd/system/$unit.d/fluxbilling.conf" 0644 <<end
 $mark
 [Unit]
 Wants=network-online.target
 After=network-online.target
-RequiresMountsFor=$FOLDERS
+RequiresMountsFor=$(needed_mounts "$data")
+
+[Service]
+Restart=on-failure
+RestartSec=5s
+TasksMax=infinity
 end
 }
 
@@ -111,15 +101,31 @@ make_cluster() {
 start() {
   state=$(
     echo "$VERSION"
-    cat "$settings"/*.conf "$settings"/conf.d/*.conf "$settings"/server.* "/etc/systemd/system/$unit.d/fluxbilling.conf" | sha256sum
+    cat "$settings"/*.conf "$settings"/conf.d/*.conf "$settings"/server.* "$data/postgresql.auto.conf" "/etc/systemd/system/$unit.d/fluxbilling.conf" | sha256sum
   )
   if [ "$(cat "$settled" 2>/dev/null)" != "$state" ] || ! systemctl is-active --quiet "$unit"; then
     # Whatever is started here must not hold the lock.
     systemctl daemon-reload 9>&-
+    unsettle "$settled"
     timeout 300 systemctl restart "$unit" >/dev/null 2>&1 9>&- ||
       fail "PostgreSQL must start within five minutes, got a failure. Look into /var/log/postgresql on the host."
-    echo "$state" | put "$settled" root:root 0600
+    check_settings
+    echo "$state" | put "$settled" 0600
+  else
+    check_settings
   fi
+}
+
+# A later file in conf.d and ALTER SYSTEM go before what is written here.
+check_settings() {
+  for pair in "ssl on" "ssl_min_protocol_version TLSv1.3" "password_encryption scram-sha-256" "hba_file $settings/pg_hba.conf"; do
+    name=${pair%% *}
+    told=$(echo "SHOW $name" | ask 2>&1) || true
+    [ "$told" = "${pair#* }" ] || {
+      unsettle "$settled"
+      fail "$name of the running PostgreSQL must be ${pair#* }, got ${told:-none}. Take it out of $settings/conf.d and, by ALTER SYSTEM RESET $name, out of $data/postgresql.auto.conf, then have this program run again: docs/runbooks/prepare-host.md."
+    }
+  done
 }
 
 # The statement reaches the server over its socket; no process is started with it.
@@ -133,9 +139,7 @@ end
 }
 
 install_all() {
-  # As systemd's own sd_booted tells it.
-  command -v systemctl >/dev/null && [ -d /run/systemd/system ] ||
-    fail "this host must run systemd, got none. Use Debian 12 as it is installed, or adopt a PostgreSQL that runs: docs/runbooks/own-clusters.md."
+  check_host PostgreSQL
   IFS= read -r verifier || true
   printf '%s' "$verifier" | grep -Eqx 'SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+' ||
     fail "the first line of its input must be a SCRAM verifier, got something else. Deploy the host's stack, which gives it."
@@ -148,12 +152,21 @@ install_all() {
     [ -d "$other" ] || continue
     case $other in
       "$data" | "$data.new")
-        [ "$(head -n 1 "$settings/postgresql.conf" 2>/dev/null)" = "$mark" ] ||
+        is_ours "$settings/postgresql.conf" ||
           fail "this host must be bare or prepared by FluxBilling, got another cluster in \"$other\". Adopt that one by docs/runbooks/own-clusters.md, or drop it with pg_dropcluster."
         ;;
       *) fail "this host must hold no cluster but $data, got \"$other\". Keep the major version that it has, move its data by pg_upgradecluster, or drop it with pg_dropcluster." ;;
     esac
   done
+  # One whose data lie elsewhere.
+  for other in /etc/postgresql/*/*/postgresql.conf; do
+    [ ! -e "$other" ] || is_ours "$other" ||
+      fail "this host must be bare or prepared by FluxBilling, got \"$other\" of another cluster. Adopt that one by docs/runbooks/own-clusters.md, or drop it with pg_dropcluster."
+  done
+  check_mounts "$data"
+  if [ -e "$settled" ] && [ ! -e "$data" ]; then
+    fail "the databases must lie in $data, where they were started last, got no such folder. Open their disk and mount it, or remove $settled where they are meant to be gone."
+  fi
   install_package
   write_settings
   make_cluster
@@ -163,9 +176,7 @@ install_all() {
 
 case "${1:-}" in
   install)
-    # One at a time; a run that was cut off may still be at work.
-    exec 9>/run/lock/fluxbilling-postgresql
-    flock --timeout 1800 9 || fail "one run at a time may be at work on this host, got another for half an hour. End it, then deploy again."
+    one_at_a_time postgresql
     install_all
     ;;
   *) fail "the command must be install, got \"${1:-}\"." ;;

@@ -23,7 +23,8 @@ interface Statement extends Omit<HostPlan, "k3s" | "cluster" | "postgresql"> {
  * Whatever is installed on a host is one file by its SHA-256, fetched over https, or one version of a package that Debian signs.
  *
  * Why: what is fetched as root by a name that can be moved is whatever somebody puts there.
- * Blind to: whether the checksum is the release's own; what K3s pulls by itself later, images among it.
+ * Blind to: whether the checksum is the release's own; what K3s pulls by itself later, images among it; whose packages
+ * the host's own list of sources lets apt trust, which decides who made the one of that version.
  */
 export const hostArtefactsArePinned = stackRule(
   {

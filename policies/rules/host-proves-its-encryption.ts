@@ -1,6 +1,9 @@
-import { liesIn, storageCheck } from "../../model/encrypted-storage.ts";
+import { CLUSTER_FOLDERS, liesIn, storageCheck } from "../../model/encrypted-storage.ts";
 import { stackRule } from "../rule.ts";
 import { ofType } from "../tenant-stack.ts";
+
+/** What makes a bare host's cluster and PostgreSQL. */
+const PREPARED = "fluxbilling:host:PreparedHost";
 
 /** Components with data on a host of their own. */
 const HOLDERS = [
@@ -8,10 +11,18 @@ const HOLDERS = [
   "fluxbilling:fleet:Location",
   "fluxbilling:fleet:Master",
   "fluxbilling:fleet:Standby",
-  "fluxbilling:host:PreparedHost",
+  PREPARED,
 ] as const;
 
 const STORAGE = "fluxbilling:fleet:EncryptedStorage";
+
+interface Holder {
+  readonly address?: string;
+  /** Of a backup store. */
+  readonly path?: string;
+  /** Of a host that is prepared. */
+  readonly folders?: readonly string[];
+}
 
 interface Storage {
   readonly address?: string;
@@ -45,10 +56,7 @@ export const hostProvesItsEncryption = stackRule(
   (subjects, report) => {
     const storages = ofType<Storage>(subjects, STORAGE);
     for (const type of HOLDERS) {
-      for (const { subject, props } of ofType<{ address?: string; path?: string }>(
-        subjects,
-        type,
-      )) {
+      for (const { subject, props } of ofType<Holder>(subjects, type)) {
         const storage = storages.find((one) => one.subject.name === `${subject.name}-storage`);
         if (storage === undefined) {
           report(`${subject.name}: its storage must be proved encrypted, got no proof.`, subject);
@@ -61,9 +69,14 @@ export const hostProvesItsEncryption = stackRule(
             subject,
           );
         }
-        if (props.path !== undefined && !liesIn(props.path, folders)) {
+        const held = [
+          ...(props.path === undefined ? [] : [props.path]),
+          // What is installed there writes to these, whatever the settings name.
+          ...(type === PREPARED ? new Set([...CLUSTER_FOLDERS, ...(props.folders ?? [])]) : []),
+        ];
+        for (const folder of held.filter((one) => !liesIn(one, folders))) {
           report(
-            `${subject.name}: its folder ${props.path} must be among those that are proved, got ${folders.join(", ") || "none"}.`,
+            `${subject.name}: its folder ${folder} must be among those that are proved, got ${folders.join(", ") || "none"}.`,
             subject,
           );
         }
@@ -71,18 +84,23 @@ export const hostProvesItsEncryption = stackRule(
     }
     for (const { subject, props } of storages) {
       const { address, folders = [] } = props;
-      const checks = ofType<{ connection?: { host?: string }; create?: string }>(
-        subjects,
-        "command:remote:Command",
-      ).filter(({ subject: check }) => check.name === `${subject.name}-check`);
+      const checks = ofType<{
+        readonly connection?: { readonly host?: string };
+        readonly create?: string;
+        readonly update?: string;
+      }>(subjects, "command:remote:Command").filter(
+        ({ subject: check }) => check.name === `${subject.name}-check`,
+      );
       const expected = storageCheck(folders);
       for (const check of checks) {
-        const { connection, create } = check.props;
-        if (folders.length === 0 || create !== expected) {
-          report(
-            `${check.subject.name}: its command must check the folders that it stands for, got "${create ?? "none"}".`,
-            check.subject,
-          );
+        const { connection, create, update = create } = check.props;
+        for (const line of new Set([create, update])) {
+          if (folders.length === 0 || line !== expected) {
+            report(
+              `${check.subject.name}: its command must check the folders that it stands for, got "${line ?? "none"}".`,
+              check.subject,
+            );
+          }
         }
         // A stored state keeps the connection encrypted; one that is missing is another rule's to refuse.
         if (typeof connection === "object" && connection.host !== address) {

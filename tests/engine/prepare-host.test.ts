@@ -93,10 +93,17 @@ describe("a bare host", { timeout: 300_000 }, () => {
         "find /usr/local/lib/fluxbilling /etc/rancher /etc/postgresql -mindepth 1 2>/dev/null || true",
       ),
     ).toBe("");
-    // As docs/runbooks/encrypted-storage.md has it.
-    await onGuest(
-      "mkdir -p /var/lib/fluxbilling/rancher /var/lib/rancher && mount --bind /var/lib/fluxbilling/rancher /var/lib/rancher",
-    );
+    // As docs/runbooks/encrypted-storage.md has it, for what is not on the machine's encrypted disk as it is.
+    await onGuest(`
+      install -d -o root -g postgres -m 1775 /var/lib/fluxbilling/log/postgresql
+      for folder in rancher:/var/lib/rancher log:/var/log; do
+        mkdir -p "/var/lib/fluxbilling/\${folder%%:*}" "\${folder#*:}"
+        mount --bind "/var/lib/fluxbilling/\${folder%%:*}" "\${folder#*:}"
+      done
+      for folder in rancher kubelet postgresql volumes fluxbilling; do
+        echo "/dev/mapper/data /var/lib/$folder none bind 0 0" >>/etc/fstab
+      done
+      echo "/dev/mapper/data /var/log none bind 0 0" >>/etc/fstab`);
   });
 
   it("gets no K3s that is not the one of the checksum", async () => {
@@ -200,6 +207,30 @@ describe("a bare host", { timeout: 300_000 }, () => {
     expect(await kubectl("get", "secret", "canary", "-o", "name")).toBe("secret/canary\n");
   });
 
+  it("renews K3s's certificates when its generation is raised, and tells the kubeconfig anew", async () => {
+    const former = await kubeconfigCertificate();
+    const { sha256 } = writeStack("v1.33.6+k3s1", undefined, 2);
+    expect(Object.keys(await up()).toSorted()).toEqual(["unchanged", "updated"]);
+    expect(await kubeconfigCertificate()).not.toBe(former);
+    expect(await kubectl("get", "--raw", "/readyz")).toBe("ok");
+    expect(await onGuest("sha256sum /usr/local/bin/k3s | cut -d ' ' -f 1")).toBe(sha256);
+  });
+
+  it("is asked for its encryption again by a run that changes it, and not changed while it lies in clear", async () => {
+    await onGuest("umount --lazy /var/lib/rancher");
+    try {
+      writeStack("v1.33.7+k3s1", undefined, 2);
+      await expect(up()).rejects.toThrow(
+        /Encrypted storage: "\/var\/lib\/rancher" must lie on storage encrypted with AES-256/,
+      );
+      expect(await onGuest("/usr/local/bin/k3s --version | cut -d ' ' -f 3")).toBe("v1.33.6+k3s1");
+    } finally {
+      await onGuest("mount --bind /var/lib/fluxbilling/rancher /var/lib/rancher");
+    }
+    await up();
+    expect(await onGuest("/usr/local/bin/k3s --version | cut -d ' ' -f 3")).toBe("v1.33.7+k3s1");
+  });
+
   it("holds no password, and shows it and the server's key in no log, state or process list", async () => {
     const exported = await runOnStack(["stack", "export", "--show-secrets"], stack, facts);
     const { resources } = (
@@ -269,14 +300,21 @@ describe("a bare host", { timeout: 300_000 }, () => {
   }
 
   /** The host's stack with this release of the stand-in; tells what is served. */
-  function writeStack(version: string, sha256?: string): { url: string; sha256: string } {
+  function writeStack(
+    version: string,
+    sha256?: string,
+    kubeconfigGeneration = 1,
+  ): { url: string; sha256: string } {
     const served = artefacts.serve(version.replace("+", "-"), K3S.replace("@VERSION@", version));
     const config = {
       "pulumi:disable-default-providers": ["kubernetes", "postgresql"],
       "fluxbilling:fleetFile": join(folder, "Pulumi.fleet.yaml"),
       "fluxbilling:host": {
         location: GUEST,
-        k3s: { version, ...served, ...(sha256 === undefined ? {} : { sha256 }) },
+        k3s: {
+          ...{ version, ...served, kubeconfigGeneration },
+          ...(sha256 === undefined ? {} : { sha256 }),
+        },
         postgresql: { version: packageVersion },
       },
     };
@@ -320,6 +358,10 @@ describe("a bare host", { timeout: 300_000 }, () => {
     const file = join(folder, "kubeconfig");
     writeFileSync(file, await output("kubeconfig"), { mode: 0o600 });
     return (await run(join(BIN, "kubectl"), ["--kubeconfig", file, ...args])).stdout;
+  }
+
+  async function kubeconfigCertificate(): Promise<string | undefined> {
+    return /client-certificate-data: (\S+)/.exec(await output("kubeconfig"))?.[1];
   }
 
   async function authority(): Promise<string> {

@@ -5,6 +5,7 @@ import { parse } from "yaml";
 import { Refusal } from "../../model/refusal.ts";
 import type { RefusalCode } from "../../model/refusal.ts";
 import {
+  hostLocation,
   hostStackName,
   parseFleet,
   parseHost,
@@ -532,6 +533,11 @@ describe("parseHost", () => {
       'Setting "fluxbilling:host.k3s.version": must be a release of K3s, as in v1.33.5+k3s1, got "latest". Correct it in Pulumi.prod.host.nl-2.yaml.',
     ],
     [
+      "k3s/version",
+      "v1.32.9+k3s1",
+      'Setting "fluxbilling:host.k3s.version": must be v1.33.0 or later: an earlier release may drop the setting by which Secrets are encrypted, got "v1.32.9+k3s1". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
       "k3s/images/url",
       "https://mirror.test/images.zip",
       'Setting "fluxbilling:host.k3s.images.url": must be an https address of a file, of plain characters, without a user or a query, that ends in .tar, .tar.gz or .tar.zst, got "https://mirror.test/images.zip". Correct it in Pulumi.prod.host.nl-2.yaml.',
@@ -544,17 +550,58 @@ describe("parseHost", () => {
     [
       "postgresql/version",
       "15",
-      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got "15". Correct it in Pulumi.prod.host.nl-2.yaml.',
+      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, with Debian\'s own +deb<release>u<number>, as in 15.18-0+deb12u1, got "15". Correct it in Pulumi.prod.host.nl-2.yaml.',
     ],
     [
       "postgresql/version",
       "14.18-0+deb11u1",
-      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got "14.18-0+deb11u1". Correct it in Pulumi.prod.host.nl-2.yaml.',
+      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, with Debian\'s own +deb<release>u<number>, as in 15.18-0+deb12u1, got "14.18-0+deb11u1". Correct it in Pulumi.prod.host.nl-2.yaml.',
+    ],
+    [
+      "postgresql/version",
+      "15.18-1.pgdg120+1",
+      'Setting "fluxbilling:host.postgresql.version": must be the exact version of Debian\'s package of PostgreSQL 15 or later, with Debian\'s own +deb<release>u<number>, as in 15.18-0+deb12u1, got "15.18-1.pgdg120+1". Correct it in Pulumi.prod.host.nl-2.yaml.',
     ],
   ])("refuses %s %s", (path, value, message) => {
     expect(() => parseHost(withValue(goodHostInput(), path, value), source)).toThrow(
       refusal("SETTING_INVALID", message),
     );
+  });
+
+  it.each([
+    ["10.80.0.0/16", undefined],
+    ["10.80.3.0/24", undefined],
+    ["10.42.0.0/16", undefined],
+    [
+      "10.80.3.0/25",
+      'must be /24 or wider on a host that is prepared, since K3s gives its node a /24 of it, got "10.80.3.0/25"',
+    ],
+    [
+      "10.43.128.0/20",
+      'must lie apart from 10.43.0.0/16 on a host that is prepared, where K3s has its services, got "10.43.128.0/20"',
+    ],
+    [
+      "10.0.0.0/8",
+      'must lie apart from 10.43.0.0/16 on a host that is prepared, where K3s has its services, got "10.0.0.0/8"',
+    ],
+    [
+      "10.42.0.0/15",
+      'must lie apart from 10.43.0.0/16 on a host that is prepared, where K3s has its services, got "10.42.0.0/15"',
+    ],
+  ])("takes pods' addresses in %s: %s", (podRange, fault) => {
+    const path = "locations/nl-1/kubernetes/podRange";
+    const fleet = parseFleet(withValue(goodFleetInput(), path, podRange), "the test");
+    const location = (): unknown => hostLocation(fleet, parseHost(goodHostInput(), source));
+    if (fault === undefined) {
+      expect(location()).toMatchObject({ kubernetes: { podRange } });
+    } else {
+      expect(location).toThrow(
+        refusal(
+          "SETTING_INVALID",
+          `Setting "fluxbilling:fleet.locations.nl-1.kubernetes.podRange": ${fault}. Correct it in the fleet's settings: a cluster keeps its range for life.`,
+        ),
+      );
+    }
   });
 
   it("gives its stack a name that no tenant's stack has", () => {

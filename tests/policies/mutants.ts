@@ -1371,7 +1371,17 @@ const STACK_MUTANTS: MutantTable = {
       name: "nl-1",
       set: { "postgresql.version": "15" },
       says: [
-        "nl-1: postgresql.version must be the exact version of Debian's package of PostgreSQL 15 or later, as in 15.18-0+deb12u1, got 15.",
+        "nl-1: postgresql.version must be the exact version of Debian's package of PostgreSQL 15 or later, with Debian's own +deb<release>u<number>, as in 15.18-0+deb12u1, got 15.",
+      ],
+      andMore: true,
+    },
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { "postgresql.version": "15.18-1.pgdg120+1" },
+      says: [
+        "nl-1: postgresql.version must be the exact version of Debian's package of PostgreSQL 15 or later, with Debian's own +deb<release>u<number>, as in 15.18-0+deb12u1, got 15.18-1.pgdg120+1.",
       ],
       andMore: true,
     },
@@ -1408,6 +1418,34 @@ const STACK_MUTANTS: MutantTable = {
       name: "nl-1-storage",
       remove: true,
       says: ["nl-1: its storage must be proved encrypted, got no proof."],
+    },
+    {
+      stack: "host",
+      type: STORAGE,
+      name: "nl-1-storage",
+      set: { folders: ["/var/lib/rancher", "/var/lib/kubelet", "/var/log"] },
+      says: [
+        "nl-1: its folder /var/lib/postgresql must be among those that are proved, got /var/lib/rancher, /var/lib/kubelet, /var/log.",
+        'nl-1-storage-check: its command must check the folders that it stands for, got "sh -s check /var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log".',
+      ],
+    },
+    {
+      stack: "host",
+      type: HOST,
+      name: "nl-1",
+      set: { folders: ["/srv/data"] },
+      says: [
+        "nl-1: its folder /srv/data must be among those that are proved, got /var/lib/rancher, /var/lib/kubelet, /var/lib/postgresql, /var/log.",
+      ],
+    },
+    {
+      stack: "host",
+      type: COMMAND,
+      name: "nl-1-storage-check",
+      set: { update: "true" },
+      says: [
+        'nl-1-storage-check: its command must check the folders that it stands for, got "true".',
+      ],
     },
     {
       stack: "fleet",

@@ -1,8 +1,9 @@
+import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { scramSalt, scramVerifier } from "../../model/scram.ts";
 import { hostLocation, parseHost } from "../../model/settings.ts";
 import { deployHost } from "../../stacks/host.ts";
-import { inputOf, inputsOf } from "../support/construct.ts";
+import { construct, inputOf, inputsOf } from "../support/construct.ts";
 import type { Registered } from "../support/construct.ts";
 import { goodFleet, goodHostInput, hostResources, TEST_SECRETS } from "../support/good.ts";
 
@@ -58,6 +59,47 @@ describe("the stack of a host", () => {
     }
   });
 
+  it("asks for the proof of encryption again, in place, before whatever runs a program again", () => {
+    const check = inputsOf(resources, COMMAND)["nl-1-storage-check"] as Record<string, unknown>;
+    expect(check["update"]).toBe(check["create"]);
+    expect(check["triggers"]).toEqual(
+      ["nl-1-k3s", "nl-1-postgresql"]
+        .flatMap((name) => [
+          inputOf(resources, COMMAND, name, "create"),
+          ...(inputOf(resources, COMMAND, name, "triggers") as readonly string[]),
+        ])
+        // Of what PostgreSQL's program reads, which is in no command.
+        .concat([digestOf(inputOf(resources, COMMAND, "nl-1-postgresql", "stdin"))]),
+    );
+  });
+
+  it("proves the folders that are written to, and those of the settings beside them", async () => {
+    const fleet = goodFleet();
+    const host = parseHost(goodHostInput(), "the test");
+    const location = {
+      ...hostLocation(fleet, host),
+      encryptedFolders: ["/srv/data", "/var/log"],
+      capacityTenants: 10_000,
+    };
+    const made = await construct(() => void deployHost(fleet, host, location, TEST_SECRETS));
+    const folders = "/var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log /srv/data";
+    expect(inputOf(made, COMMAND, "nl-1-storage-check", "create")).toBe(`sh -s check ${folders}`);
+    for (const name of ["nl-1-k3s", "nl-1-postgresql"]) {
+      expect(inputOf(made, COMMAND, name, "create")).toContain(`FOLDERS='${folders}'`);
+    }
+    // However many tenants, no more than a server can hold.
+    expect(inputOf(made, COMMAND, "nl-1-postgresql", "create")).toContain("MAX_CONNECTIONS=10000 ");
+  });
+
+  it("renews the server's certificate in each yearly deploy", () => {
+    const certificate = inputsOf(resources, "tls:index/locallySignedCert:LocallySignedCert")[
+      "nl-1-server-certificate"
+    ] as { validityPeriodHours: number; earlyRenewalHours: number };
+    const untilRenewed = certificate.validityPeriodHours - certificate.earlyRenewalHours;
+    expect(untilRenewed).toBeLessThan(365 * 24);
+    expect(certificate.earlyRenewalHours).toBeGreaterThan(366 * 24);
+  });
+
   it("deletes nothing on the host", () => {
     for (const inputs of Object.values(inputsOf(resources, COMMAND))) {
       expect(inputs).not.toHaveProperty("delete");
@@ -76,7 +118,7 @@ describe("the stack of a host", () => {
 
   it("says on the command line all that the host is made into, out of the fleet's settings", () => {
     expect(inputOf(resources, COMMAND, "nl-1-postgresql", "create")).toBe(
-      "VERSION=15.18-0+deb12u1 ADDRESS=10.77.0.21 PORT=5432 ADMIN=admin MAX_CONNECTIONS=1100 " +
+      "VERSION=15.18-0+deb12u1 ADDRESS=10.77.0.21 PORT=5432 ADMIN=admin MAX_CONNECTIONS=4100 " +
         "FOLDERS='/var/lib/rancher /var/lib/kubelet /var/lib/postgresql /var/log' " +
         "/usr/local/lib/fluxbilling/postgresql install",
     );
@@ -93,6 +135,10 @@ describe("the stack of a host", () => {
       'Setting "fluxbilling:fleet.locations.nl-1.postgres.adminPassword": its secret must be of printable ASCII characters, got another. Make one with `openssl rand -base64 24`.',
     );
   });
+
+  function digestOf(text: unknown): string {
+    return `sha256:${createHash("sha256").update(String(text)).digest("hex")}`;
+  }
 
   function secretsOf(name: string): readonly string[] {
     return resources.find((one) => one.type === COMMAND && one.name === name)?.secretInputs ?? [];

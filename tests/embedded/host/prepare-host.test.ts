@@ -6,6 +6,8 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { ensureAuthority, ensureCertificate } from "../../../embedded/machines/authority.ts";
+import { installHostProgram } from "../../../components/host-program.ts";
+import { CLUSTER_FOLDERS } from "../../../model/encrypted-storage.ts";
 import { k3sCommand, kubeconfigCommand, postgresqlCommand } from "../../../model/prepared-host.ts";
 import type { HostPlan } from "../../../model/prepared-host.ts";
 import { scramSalt, scramVerifier } from "../../../model/scram.ts";
@@ -27,11 +29,30 @@ case "$1" in
   server)
     umask 077
     printf 'clusters:\\n- cluster:\\n    server: https://127.0.0.1:6443\\n' >/etc/rancher/k3s/k3s.yaml
-    mkdir -p /var/lib/rancher/k3s/server/db
+    mkdir -p /var/lib/rancher/k3s/server/db /var/lib/rancher/k3s/server/cred
+    encryption=/var/lib/rancher/k3s/server/cred/encryption-config.json
+    [ -e "$encryption" ] ||
+      printf '{"resources":[{"resources":["secrets"],"providers":[{"%s":{"keys":[]}},{"identity":{}}]}]}' \\
+        "$(sed -n 's/^secrets-encryption-provider: //p' /etc/rancher/k3s/config.yaml)" >"$encryption"
+    echo $$ >/run/k3s.ready
     exec sleep infinity ;;
-  kubectl) [ -e /etc/rancher/k3s/k3s.yaml ] ;;
+  certificate)
+    if kill -0 "$(cat /run/k3s.pid)" 2>/dev/null; then echo "K3s must be stopped" >&2; exit 1; fi
+    echo "$2" >>/run/k3s.certificate ;;
+  kubectl) [ "$(cat /run/k3s.ready)" = "$(cat /run/k3s.pid)" ] ;;
 esac
 `;
+
+/** Of Debian's packages nothing can be read. */
+const BROKEN_MIRROR = "echo 'deb http://127.0.0.1:1/ bookworm main' >/etc/apt/sources.list";
+/** Holds apt's lists as another apt-get would, for longer than one try. */
+const HOLD_LISTS = `perl -e '
+  use Fcntl;
+  open(my $lock, ">>", "/var/lib/apt/lists/lock") or die;
+  my $whole = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+  fcntl($lock, F_SETLK, $whole) or die;
+  open(my $held, ">", "/run/lists.held") or die;
+  sleep 7;'`;
 
 let host: BareHost;
 let server: ArtefactServer;
@@ -56,13 +77,8 @@ beforeAll(async () => {
     readFileSync(pair("server").certificateFile, "utf8") +
     readFileSync(pair("server").keyFile, "utf8");
   rmSync(folder, { recursive: true });
-  for (const program of ["k3s", "postgresql"]) {
-    const path = join(import.meta.dirname, "../../../components/host", `${program}.sh`);
-    await host.run(
-      `install -d /usr/local/lib/fluxbilling
-cat >/usr/local/lib/fluxbilling/${program} && chmod 0755 /usr/local/lib/fluxbilling/${program}`,
-      readFileSync(path, "utf8"),
-    );
+  for (const program of ["k3s", "postgresql"] as const) {
+    expect(await host.run(installHostProgram(program))).toMatchObject({ status: 0, stderr: "" });
   }
   await host.run("cat >>/etc/ssl/certs/ca-certificates.crt", server.authority);
   // Debian's mirror is nobody here: what is installed is what there is.
@@ -71,7 +87,7 @@ cat >/usr/local/lib/fluxbilling/${program} && chmod 0755 /usr/local/lib/fluxbill
   const { url, sha256 } = server.serve("k3s-5", k3s("v1.33.5+k3s1"));
   plan = {
     address: ADDRESS,
-    folders: ["/var/lib/rancher", "/var/lib/postgresql"],
+    folders: CLUSTER_FOLDERS,
     k3s: { version: "v1.33.5+k3s1", url, digest: `sha256:${sha256}`, kubeconfigGeneration: 1 },
     cluster: { apiPort: 6443, podRange: "10.42.0.0/16", volumesFolder: "/var/lib/rancher/volumes" },
     postgresql: { version, port: await freePort(), adminUser: "admin", maxConnections: 50 },
@@ -127,12 +143,45 @@ describe("k3s.sh", () => {
     );
   });
 
-  it("refuses a host on which another has installed K3s", async () => {
-    await host.run("echo '[Unit]' >/etc/systemd/system/k3s.service");
-    const refused = await install();
-    await host.run("rm /etc/systemd/system/k3s.service");
+  it.each(["k3s", "k3s-agent"])(
+    "refuses a host on which another has installed K3s: %s",
+    async (name) => {
+      const unit = `/etc/systemd/system/${name}.service`;
+      await host.run(`echo '[Unit]' >${unit}`);
+      const refused = await install();
+      await host.run(`rm ${unit}`);
+      expect(refused.stderr).toBe(
+        `Host: this host must be bare or prepared by FluxBilling, got "${unit}" of another K3s. Adopt that one as it is, by docs/runbooks/own-clusters.md, or take it away with its own k3s-uninstall.sh.\n`,
+      );
+    },
+  );
+
+  it("refuses an address that the host does not have", async () => {
+    const refused = await host.run(k3sCommand({ ...plan, address: "203.0.113.9" }));
     expect(refused.stderr).toMatch(
-      /^Host: this host must be bare or prepared by FluxBilling, got /,
+      /^Host: one of this host's own addresses must be 203\.0\.113\.9, got 127\.0\.0\.1 [^\n]+\. Correct the location's address, or give this host that address\.\n$/,
+    );
+  });
+
+  it("refuses a disk that a reboot would leave away, until /etc/fstab has it", async () => {
+    await host.run("mkdir -p /var/lib/rancher && mount -t tmpfs tmpfs /var/lib/rancher");
+    const digest = `sha256:${"0".repeat(64)}`;
+    const refused = await install({ digest });
+    await host.run("echo 'tmpfs /var/lib/rancher tmpfs defaults 0 0' >>/etc/fstab");
+    const known = await install({ digest });
+    await host.run("umount /var/lib/rancher; sed -i '$d' /etc/fstab");
+    expect(refused.stderr).toBe(
+      'Host: what is mounted at "/var/lib/rancher" must be in /etc/fstab, got no line for it. Write it there, and its disk into /etc/crypttab, so that nothing starts in an empty folder after a reboot.\n',
+    );
+    expect(known.stderr).toMatch(/ must be sha256:0+, got /);
+  });
+
+  it("tells why Debian does not give what is missing", async () => {
+    await host.run(`mv /usr/bin/curl /usr/bin/curl.away; ${BROKEN_MIRROR}`);
+    const refused = await install();
+    await host.run("mv /usr/bin/curl.away /usr/bin/curl; rm /etc/apt/sources.list");
+    expect(refused.stderr).toMatch(
+      /^Host: curl must be there or come from Debian, got E: .*failed to download.* Let this host reach its mirror, or install curl and ca-certificates\.\n$/,
     );
   });
 
@@ -146,6 +195,14 @@ describe("k3s.sh", () => {
     server.hold(false);
     expect(await install()).toEqual({ status: 0, stdout: "", stderr: "" });
     expect(await installed()).toBe(`${plan.k3s.digest.slice("sha256:".length)}`);
+  });
+
+  it("waits at boot for every folder with data and for what K3s writes to", async () => {
+    expect(
+      (await host.run("grep ^RequiresMountsFor= /etc/systemd/system/k3s.service")).stdout,
+    ).toBe(
+      `RequiresMountsFor=${[...CLUSTER_FOLDERS, "/var/lib/rancher/k3s", "/var/lib/rancher/volumes"].toSorted().join(" ")}\n`,
+    );
   });
 
   it("has set what own-clusters.md asks for, before K3s was first started", async () => {
@@ -205,6 +262,53 @@ kubelet-arg:
     expect((await host.run(k3sCommand({ ...plan, cluster }))).stderr).toBe(
       "Host: the addresses of pods must stay 10.42.0.0/16, got 10.99.0.0/16. Set kubernetes.podRange of the location back: a cluster keeps its range for life.\n",
     );
+  });
+
+  it("takes another range while no cluster was ever ready, and keeps nothing of that one", async () => {
+    await host.run(
+      "rm /usr/local/lib/fluxbilling/k3s.settled; touch /var/lib/rancher/k3s/server/db/of-the-first",
+    );
+    plan = { ...plan, cluster: { ...plan.cluster, podRange: "10.99.0.0/16" } };
+    expect((await install()).stderr).toBe("");
+    expect((await host.run("ls /var/lib/rancher/k3s/server/db")).stdout).toBe("");
+    expect((await host.run("grep ^cluster-cidr /etc/rancher/k3s/config.yaml")).stdout).toBe(
+      "cluster-cidr: 10.99.0.0/16\n",
+    );
+  });
+
+  it("makes no new cluster where the disk of one is not there", async () => {
+    const process = await pid();
+    await host.run("mv /var/lib/rancher/k3s/server/db /root/db");
+    const refused = await install();
+    await host.run("mv /root/db /var/lib/rancher/k3s/server/db");
+    expect(refused.stderr).toBe(
+      "Host: the cluster must lie in /var/lib/rancher/k3s/server/db, where it was started last, got no such folder. Open its disk and mount it, or remove /usr/local/lib/fluxbilling/k3s.settled where the cluster is meant to be gone.\n",
+    );
+    expect(await pid()).toBe(process);
+  });
+
+  it("refuses a K3s that encrypts Secrets otherwise than it was told to", async () => {
+    const file = "/var/lib/rancher/k3s/server/cred/encryption-config.json";
+    await host.run(`sed -i s/secretbox/aescbc/ ${file}`);
+    const running = await install();
+    await host.run("rm /usr/local/lib/fluxbilling/k3s.settled");
+    const started = await install();
+    await host.run(`sed -i s/aescbc/secretbox/ ${file}`);
+    expect(started).toEqual(running);
+    expect(running.stderr).toBe(
+      'Host: K3s must encrypt Secrets by "secretbox", got "aescbc". See docs/runbooks/prepare-host.md, "It refuses".\n',
+    );
+    expect((await install()).stderr).toBe("");
+  });
+
+  it("renews K3s's certificates where the generation is raised, with K3s stopped, and else never", async () => {
+    expect((await host.run("ls /run/k3s.certificate")).status).not.toBe(0);
+    const process = await pid();
+    plan = { ...plan, k3s: { ...plan.k3s, kubeconfigGeneration: 2 } };
+    expect((await install()).stderr).toBe("");
+    expect(await pid()).not.toBe(process);
+    expect((await install()).stderr).toBe("");
+    expect((await host.run("cat /run/k3s.certificate")).stdout).toBe("rotate\n");
   });
 
   it("brings images beside K3s, and takes those away that are named no more", async () => {
@@ -272,8 +376,48 @@ describe("postgresql.sh", () => {
     expect((await host.run("ls /etc/postgresql")).stdout).toBe("");
   });
 
-  it("refuses a version that Debian does not have, before a server is made", async () => {
+  it("refuses a cluster of somebody else's whose data lie elsewhere, before anything is installed", async () => {
+    await host.run(
+      "mkdir -p /etc/postgresql/14/other && echo \"data_directory = '/srv/data'\" >/etc/postgresql/14/other/postgresql.conf",
+    );
+    const refused = await install();
+    await host.run("rm -r /etc/postgresql/14");
+    expect(refused.stderr).toBe(
+      'Host: this host must be bare or prepared by FluxBilling, got "/etc/postgresql/14/other/postgresql.conf" of another cluster. Adopt that one by docs/runbooks/own-clusters.md, or drop it with pg_dropcluster.\n',
+    );
+    expect(
+      (await host.run("ls /etc/postgresql-common/createcluster.d/fluxbilling.conf")).status,
+    ).not.toBe(0);
+  });
+
+  it("refuses an address that the host does not have", async () => {
+    const refused = await host.run(
+      postgresqlCommand({ ...plan, address: "203.0.113.9" }),
+      secrets(),
+    );
+    expect(refused.stderr).toMatch(
+      /^Host: one of this host's own addresses must be 203\.0\.113\.9, got 127\.0\.0\.1 /,
+    );
+  });
+
+  it("refuses a mirror that cannot be read, of which apt alone would only warn", async () => {
+    await host.run(BROKEN_MIRROR);
     const refused = await install(secrets(), { version: "15.1-0+deb12u9" });
+    await host.run("rm /etc/apt/sources.list");
+    expect(refused.stderr).toMatch(
+      /^Host: Debian's lists of packages must be read, got E: .*failed to download.* Let this host reach its mirror\.\n$/,
+    );
+  });
+
+  it("refuses a version that Debian does not have, before a server is made, however long the lists are held", async () => {
+    const holds = host.start(HOLD_LISTS);
+    await until(
+      "the lists to be held",
+      10_000,
+      async () => (await host.run("ls /run/lists.held")).status === 0,
+    );
+    const refused = await install(secrets(), { version: "15.1-0+deb12u9" });
+    if (holds.exitCode === null && holds.signalCode === null) await once(holds, "exit");
     expect(refused.stderr).toBe(
       "Host: postgresql-15 must be installed in version 15.1-0+deb12u9, got E: Version '15.1-0+deb12u9' for 'postgresql-15' was not found. Set fluxbilling:host.postgresql.version to one that apt-cache madison postgresql-15 shows.\n",
     );
@@ -330,6 +474,58 @@ describe("postgresql.sh", () => {
     const process = await pid();
     expect((await install()).stderr).toBe("");
     expect(await pid()).toBe(process);
+  });
+
+  it("lets the administrator in by its name, which no word of pg_hba.conf can be taken for", async () => {
+    expect(
+      (await host.run("grep scram /etc/postgresql/15/main/pg_hba.conf | head -n 1")).stdout,
+    ).toBe('hostssl all      "admin"   all      scram-sha-256\n');
+  });
+
+  it("waits at boot for every folder with data, and is started again after a crash", async () => {
+    const { stdout } = await host.run(
+      "tail -n +2 /etc/systemd/system/postgresql@15-main.service.d/fluxbilling.conf",
+    );
+    expect(stdout).toBe(`[Unit]
+Wants=network-online.target
+After=network-online.target
+RequiresMountsFor=${[...CLUSTER_FOLDERS, "/var/lib/postgresql/15/main"].toSorted().join(" ")}
+
+[Service]
+Restart=on-failure
+RestartSec=5s
+TasksMax=infinity
+`);
+  });
+
+  it("refuses a server that goes by other settings, and takes it once they are gone", async () => {
+    const alter = (what: string): Promise<HostRun> =>
+      host.run(
+        `runuser -u postgres -- psql -Xqp ${plan.postgresql.port} -c "alter system ${what}"`,
+      );
+    expect((await alter("set password_encryption = 'md5'")).stderr).toBe("");
+    expect((await install()).stderr).toBe(
+      "Host: password_encryption of the running PostgreSQL must be scram-sha-256, got md5. Take it out of /etc/postgresql/15/main/conf.d and, by ALTER SYSTEM RESET password_encryption, out of /var/lib/postgresql/15/main/postgresql.auto.conf, then have this program run again: docs/runbooks/prepare-host.md.\n",
+    );
+    await alter("reset password_encryption");
+    expect((await install()).stderr).toBe("");
+    await host.run(
+      "echo \"ssl_min_protocol_version = 'TLSv1.2'\" >/etc/postgresql/15/main/conf.d/zz.conf && chmod 0644 /etc/postgresql/15/main/conf.d/zz.conf",
+    );
+    expect((await install()).stderr).toMatch(
+      /^Host: ssl_min_protocol_version of the running PostgreSQL must be TLSv1\.3, got TLSv1\.2\. /,
+    );
+    await host.run("rm /etc/postgresql/15/main/conf.d/zz.conf");
+    expect((await install()).stderr).toBe("");
+  });
+
+  it("makes no new cluster where the disk of one is not there", async () => {
+    await host.run("mv /var/lib/postgresql/15/main /var/lib/postgresql/away");
+    const refused = await install();
+    await host.run("mv /var/lib/postgresql/away /var/lib/postgresql/15/main");
+    expect(refused.stderr).toBe(
+      "Host: the databases must lie in /var/lib/postgresql/15/main, where they were started last, got no such folder. Open their disk and mount it, or remove /usr/local/lib/fluxbilling/postgresql.settled where they are meant to be gone.\n",
+    );
   });
 
   it("takes a new password without a start, and a new setting with one", async () => {

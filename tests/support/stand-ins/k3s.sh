@@ -20,6 +20,15 @@ case "${1:-}" in
     shift
     exec "$bin/kubectl" --kubeconfig "$kubeconfig" "$@"
     ;;
+  certificate)
+    if kill -0 "$(cat /run/k3s.pid 2>/dev/null)" 2>/dev/null; then
+      echo "K3s must be stopped" >&2
+      exit 1
+    fi
+    # As K3s does it: the next start makes them anew, by the same authority.
+    rm -f "$tls/apiserver.crt" "$tls/admin.crt"
+    exit
+    ;;
   server) ;;
   *) exit 1 ;;
 esac
@@ -40,11 +49,11 @@ if [ ! -e "$server/made" ]; then
   mkdir -p "$tls" "$server/cred" "$server/db"
   openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=k3s-stand-in \
     -keyout "$tls/ca.key" -out "$tls/ca.crt"
-  certificate apiserver /CN=kube-apiserver serverAuth "IP:$address,IP:127.0.0.1,IP:10.43.0.1"
-  certificate admin /O=system:masters/CN=system:admin clientAuth
   openssl ecparam -genkey -name prime256v1 -noout -out "$tls/service.key"
   touch "$server/made"
 fi
+[ -e "$tls/apiserver.crt" ] || certificate apiserver /CN=kube-apiserver serverAuth "IP:$address,IP:127.0.0.1,IP:10.43.0.1"
+[ -e "$tls/admin.crt" ] || certificate admin /O=system:masters/CN=system:admin clientAuth
 encryption=
 if [ "$(setting secrets-encryption)" = true ]; then
   encryption=$server/cred/encryption-config.json

@@ -13,16 +13,20 @@ done
 echo "$verb $unit" >>/run/systemctl.asked
 
 k3s_runs() { kill -0 "$(cat /run/k3s.pid 2>/dev/null)" 2>/dev/null; }
+stop_k3s() {
+  if k3s_runs; then
+    kill "$(cat /run/k3s.pid)"
+    while k3s_runs; do sleep 0.1; done
+  fi
+}
 
 case "$verb $unit" in
   "daemon-reload ") ;;
   "enable k3s.service") touch /run/k3s.enabled ;;
   "is-active k3s.service") k3s_runs ;;
+  "stop k3s.service") stop_k3s ;;
   "restart k3s.service")
-    if k3s_runs; then
-      kill "$(cat /run/k3s.pid)"
-      while k3s_runs; do sleep 0.1; done
-    fi
+    stop_k3s
     line=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/k3s.service)
     # shellcheck disable=SC2086
     setsid $line </dev/null >>/var/log/k3s.log 2>&1 &
