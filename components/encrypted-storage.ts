@@ -38,18 +38,14 @@ export class EncryptedStorage extends pulumi.ComponentResource {
       { address: args.connection.host, folders: [...args.folders] },
       opts,
     );
-    const line = storageCheck(args.folders);
     const check = new command.remote.Command(
       `${name}-check`,
       {
         connection: args.connection,
         logging: "none",
         addPreviousOutputInEnv: false,
-        create: line,
-        // A trigger runs the update, in place; without one it would replace.
-        ...(args.askAgainFor === undefined
-          ? {}
-          : { update: line, triggers: [...args.askAgainFor] }),
+        create: storageCheck(args.folders),
+        ...(args.askAgainFor === undefined ? {} : { triggers: [...args.askAgainFor] }),
         stdin: readFileSync(join(import.meta.dirname, "host", "encrypted-storage.sh"), "utf8"),
       },
       { parent: this },

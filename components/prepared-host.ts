@@ -27,9 +27,9 @@ export interface PreparedHostArgs {
  * docs/runbooks/own-clusters.md asks for.
  *
  * Holds: nothing is installed or changed before the host has proved that its data lies encrypted
- * ({@link EncryptedStorage}): it is asked again by each run in which one of the programs is to run for a change. K3s is the release that the plan names by its checksum, PostgreSQL
- * Debian's package in one exact version; each run changes what differs and nothing else, so one that
- * was cut off is finished by the next. No secret is in a command, a file that others read, or a log:
+ * ({@link EncryptedStorage}), which it is asked again by each run that has something to change. K3s is
+ * the release that the plan names by its checksum, PostgreSQL Debian's package in one exact version;
+ * each run changes what differs and nothing else, so one that was cut off is finished by the next. No secret is in a command, a file that others read, or a log:
  * the server's key and the password's verifier come over standard input, and the password stays here.
  *
  * A change is made in place, and a delete leaves the host as it is: taking one apart is an operator's
@@ -94,7 +94,7 @@ export class PreparedHost extends pulumi.ComponentResource {
     ): command.remote.Command => {
       const { text, digest, line } = programs[program];
       const brought = run(`${program}-program`, this.storage, { create: text });
-      // A trigger runs the update, in place; without one it would replace.
+      // For another trigger the Command is made anew, which runs its line; nothing is run for the one that goes.
       return run(program, brought, { create: line, update: line, triggers: [digest], ...inputs });
     };
     const cluster = install("k3s");

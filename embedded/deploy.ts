@@ -162,10 +162,11 @@ function optionsFor(stack: LocalStack, facts: PlatformFacts): PulumiOptions {
 
 /** The counts under "Resources:" in the engine's closing lines; the update's, where there was a preview before. */
 export function changeCounts(output: string): ChangeCounts {
-  const closing = output.slice(output.lastIndexOf("\nResources:"));
+  const [closing = ""] = output.slice(output.lastIndexOf("\nResources:") + 1).split("\n\n");
   const counts: { [change: string]: number } = {};
-  for (const [, count = "", change = ""] of closing.matchAll(/^\s+(?:\S{1,2} )?(\d+) ([a-z]+)/gm)) {
-    counts[change] = Number(count);
+  for (const [, count = "", change = ""] of closing.matchAll(/(\d+) ([a-z]+)/g)) {
+    // "3 changes" are those of several kinds together.
+    if (!/^changes?$/.test(change)) counts[change] = Number(count);
   }
   return counts;
 }
