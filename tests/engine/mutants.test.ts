@@ -66,7 +66,14 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     // The machines of the local fleet, and for the rest what the unit tests' fleet says: so are their messages the same.
     const text = readFileSync(localStackOf("local").configFile, "utf8");
     const local = parse(text) as {
-      config: { "fluxbilling:fleet": object };
+      config: {
+        "fluxbilling:fleet": {
+          locations: Record<
+            string,
+            { encryptedFolders?: unknown; kubernetes: { volumes?: unknown } }
+          >;
+        };
+      };
     };
     const { name, panelDomain, tenantDomain, settingsKeyId, imageRegistries, images } =
       goodFleetInput();
@@ -84,8 +91,19 @@ describe("the policy pack over the real program, spoilt", { timeout: 600_000 }, 
     write("fleet", "test", { "fluxbilling:fleet": fleet });
     const tenant = { name: "acme", location: "nl-1" };
     const fleetFile = stacks.fleet.configFile.slice(ROOT.length + 1);
+    // A host that is prepared has K3s's folders, as in the unit tests, and not those of the embedded machines.
+    const { locations } = structuredClone(fleet);
+    for (const location of Object.values(locations)) {
+      delete location.encryptedFolders;
+      delete location.kubernetes.volumes;
+    }
+    const hostFleetFile = join(folder, "Pulumi.host-fleet.yaml");
+    writeFileSync(
+      hostFleetFile,
+      stringify({ config: { "fluxbilling:fleet": { ...fleet, locations } } }),
+    );
     write("host", "test.host.nl-1", {
-      "fluxbilling:fleetFile": fleetFile,
+      "fluxbilling:fleetFile": hostFleetFile.slice(ROOT.length + 1),
       "fluxbilling:host": goodHostInput(),
     });
     for (const [of, settings] of [
