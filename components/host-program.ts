@@ -21,7 +21,7 @@ export function installHostProgram(
   settings: Readonly<Record<string, string | number>> = {},
 ): string {
   const [firstLine = "", ...rest] = textOf(`${name}.sh`)
-    .replace(/^# include (\S+)$/m, (_line, part: string) => textOf(part))
+    .replace(/^# include (\S+)$/gm, (_line, part: string) => textOf(part))
     .split("\n");
   const path = hostProgramPath(name);
   return remoteScript(

@@ -141,7 +141,7 @@ function configFileOf(stackName: string): string {
 }
 
 /** Replaces the settings of a stack and keeps the salt of its secrets, which Pulumi writes into the same file. */
-async function writeConfig(
+export async function writeConfig(
   configFile: string,
   settings: { readonly [key: string]: unknown },
 ): Promise<void> {

@@ -1,4 +1,4 @@
-# What k3s.sh and postgresql.sh have in common: installHostProgram puts it in place of their line that names it.
+# What k3s.sh and postgresql.sh have in common: put in place of their line that names it.
 set -eu
 cd /
 umask 077

@@ -19,6 +19,9 @@ settled=/usr/local/lib/fluxbilling/k3s.settled
 
 is_file() { echo "${2#sha256:}  $1" | sha256sum --check --status 2>/dev/null; }
 
+# The release that a program says it is; nothing where it says none.
+version_of() { "$1" --version 2>/dev/null | awk 'NR == 1 { print $3 }'; }
+
 # fetch <url> <digest> <file>: brings the file beside where it is to be, and leaves nothing where it is another.
 fetch() {
   if ! command -v curl >/dev/null; then
@@ -36,13 +39,13 @@ fetch() {
 
 install_program() {
   if is_file "$program" "$DIGEST"; then return 0; fi
-  installed=$("$program" --version 2>/dev/null | awk 'NR == 1 { print $3 }' || true)
+  installed=$(version_of "$program")
   if [ -n "$installed" ] && [ "$(printf '%s\n' "$installed" "$VERSION" | sort -V | tail -n 1)" != "$VERSION" ]; then
     fail "the version must not be below $installed, which runs here, got $VERSION. Set fluxbilling:host.k3s to that release or a later one: Kubernetes does not go back."
   fi
   fetch "$URL" "$DIGEST" "$program"
   chmod 0755 "$fresh"
-  said=$("$fresh" --version 2>/dev/null | awk 'NR == 1 { print $3 }' || true)
+  said=$(version_of "$fresh")
   [ "$said" = "$VERSION" ] ||
     fail "\"$URL\" must be K3s $VERSION, got ${said:-a file that does not tell}. Correct fluxbilling:host.k3s."
   mv -f "$fresh" "$program"
@@ -160,6 +163,7 @@ start() {
   # Whatever is started here must not hold the lock.
   systemctl daemon-reload 9>&-
   systemctl --quiet enable k3s.service 9>&-
+  # No note: it was never ready here, and has no certificate to renew.
   before=$(sed -n '2s/.* //p' "$settled" 2>/dev/null || true)
   [ "${before:-$GENERATION}" = "$GENERATION" ] || rotate_certificates
   unsettle "$settled"
@@ -187,6 +191,7 @@ install_all() {
     fail "the cluster must lie in $data/server/db, where it was started last, got no such folder. Open its disk and mount it, or remove $settled where the cluster is meant to be gone."
   fi
   if [ -e "$data/server/db" ]; then
+    # Without settings it is not known to be ours, and nothing of it is removed.
     before=$(sed -n 's/^cluster-cidr: //p' "$settings" 2>/dev/null || true)
     if [ "$before" != "$POD_RANGE" ]; then
       # One of ours that was never ready has told nobody its kubeconfig: it holds nothing.

@@ -6,6 +6,7 @@
 # From the environment: VERSION, ADDRESS, PORT, ADMIN, MAX_CONNECTIONS, FOLDERS. From standard input: in the first line
 # the SCRAM verifier of the administrator's password, never the password; then the server's certificate and its key, PEM.
 # include bare-host.sh
+# include database-door.sh
 
 major=${VERSION%%.*}
 package=postgresql-$major
@@ -18,6 +19,7 @@ settled=/usr/local/lib/fluxbilling/postgresql.settled
 
 as() { runuser -u postgres -- "$@"; }
 ask() { as psql -XAtq -v ON_ERROR_STOP=1 -p "$PORT" -d postgres; }
+# Nothing where the package is not there.
 installed() { dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null || true; }
 
 install_package() {
@@ -25,7 +27,7 @@ install_package() {
   install -d -m 0755 /etc/postgresql-common /etc/postgresql-common/createcluster.d
   echo 'create_main_cluster = false' | put /etc/postgresql-common/createcluster.d/fluxbilling.conf 0644
   if [ "$(installed)" != "installed $VERSION" ]; then
-    # What an earlier run was cut off in.
+    # What an earlier run was cut off in. What cannot be finished is told by the installation below.
     packaging dpkg --force-confold --configure -a >/dev/null || true
     read_lists || fail "Debian's lists of packages must be read, got $(echo "$words" | tail -n 1). Let this host reach its mirror."
     words=$(apt -y -o Dpkg::Options::=--force-confold install --no-install-recommends --allow-change-held-packages "$package=$VERSION") ||
@@ -53,22 +55,9 @@ $mark
 listen_addresses = '$ADDRESS'
 port = $PORT
 max_connections = $MAX_CONNECTIONS
-ssl = on
-ssl_cert_file = '$settings/server.crt'
-ssl_key_file = '$settings/server.key'
-ssl_min_protocol_version = 'TLSv1.3'
-password_encryption = 'scram-sha-256'
-# A failing statement may hold a password: it is not written to the log.
-log_min_error_statement = panic
+$(tls_settings "$settings")
 end
-  # In quotes a role called "all" is that role and not everybody.
-  # A role gets into the database whose group role it is a member of, over TLS and by its password, and into no other.
-  put "$settings/pg_hba.conf" 0640 postgres:postgres <<end
-local   all      postgres              peer
-hostssl all      "$ADMIN"   all      scram-sha-256
-hostssl samerole all           all      scram-sha-256
-host    all      all           all      reject
-end
+  access_rules "$ADMIN" | put "$settings/pg_hba.conf" 0640 postgres:postgres
   put "$settings/pg_ident.conf" 0640 postgres:postgres </dev/null
   echo auto | put "$settings/start.conf" 0644 postgres:postgres
   printf '%s\n' "$pems" | sed -n '/^-----BEGIN CERTIFICATE-----$/,/^-----END CERTIFICATE-----$/p' | put "$settings/server.crt" 0644 postgres:postgres
@@ -120,6 +109,7 @@ start() {
 check_settings() {
   for pair in "ssl on" "ssl_min_protocol_version TLSv1.3" "password_encryption scram-sha-256" "hba_file $settings/pg_hba.conf"; do
     name=${pair%% *}
+    # A server's refusal is told as what it says.
     told=$(echo "SHOW $name" | ask 2>&1) || true
     [ "$told" = "${pair#* }" ] || {
       unsettle "$settled"
@@ -140,6 +130,7 @@ end
 
 install_all() {
   check_host PostgreSQL
+  # An input that ends in its first line is one without the rest, which is refused below.
   IFS= read -r verifier || true
   printf '%s' "$verifier" | grep -Eqx 'SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+' ||
     fail "the first line of its input must be a SCRAM verifier, got something else. Deploy the host's stack, which gives it."

@@ -7,6 +7,7 @@
 #   standby promote --master-is-off the same where the master does not answer: the word of who cut its power
 #   standby open                    lets a promoted copy be reached, once it has a certificate
 #   standby rejoin --delete-this-copy   throws a promoted copy away and copies the living master anew
+# include database-door.sh
 set -eu
 cd /
 umask 077
@@ -129,21 +130,10 @@ open() {
   done
   chown postgres:postgres "$settings/server.crt" "$settings/server.key"
   chmod 0600 "$settings/server.key"
-  cat > "$settings/pg_hba.conf" <<end
-local   all      postgres              peer
-hostssl all      $MASTER_ADMIN     all      scram-sha-256
-hostssl samerole all           all      scram-sha-256
-host    all      all           all      reject
-end
+  access_rules "$MASTER_ADMIN" > "$settings/pg_hba.conf"
   cat > "$settings/open.conf" <<end
 listen_addresses = '*'
-ssl = on
-ssl_cert_file = '$settings/server.crt'
-ssl_key_file = '$settings/server.key'
-ssl_min_protocol_version = 'TLSv1.3'
-password_encryption = 'scram-sha-256'
-# A failing statement may hold a password: it is not written to the log.
-log_min_error_statement = panic
+$(tls_settings "$settings")
 end
   chown postgres:postgres "$settings/open.conf"
   pg_ctlcluster "$version" main restart </dev/null >/dev/null 2>&1 9>&- || fail "PostgreSQL must start again, got a failure. Look into /var/log/postgresql on the standby."

@@ -9,7 +9,12 @@ import { parse, stringify } from "yaml";
 
 import { deploy, destroy, runOnStack } from "../../embedded/deploy.ts";
 import { STATE } from "../../embedded/engine/engine.ts";
-import { LOCAL_FLEET, type LocalStack, localStackOf } from "../../embedded/local-fleet.ts";
+import {
+  LOCAL_FLEET,
+  type LocalStack,
+  localStackOf,
+  writeConfig,
+} from "../../embedded/local-fleet.ts";
 import { OPERATOR_ADDRESS } from "../../embedded/machines/layout.ts";
 import {
   addGuest,
@@ -74,7 +79,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
       ...localStackOf(hostStackName(LOCAL_FLEET, GUEST)),
       configFile: join(folder, "Pulumi.host.yaml"),
     };
-    writeStack("v1.33.5+k3s1");
+    await writeStack("v1.33.5+k3s1");
   });
 
   afterAll(async () => {
@@ -108,7 +113,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
 
   it("gets no K3s that is not the one of the checksum", async () => {
     const wrong = "0".repeat(64);
-    const { url, sha256 } = writeStack("v1.33.5+k3s1", wrong);
+    const { url, sha256 } = await writeStack("v1.33.5+k3s1", wrong);
     await expect(up()).rejects.toThrow(
       `Host: "${url}" must be sha256:${wrong}, got sha256:${sha256}. Nothing was installed: compare both with what the release itself tells.`,
     );
@@ -120,7 +125,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
   });
 
   it("is prepared by the next run after one that was killed in the middle", async () => {
-    writeStack("v1.33.5+k3s1");
+    await writeStack("v1.33.5+k3s1");
     artefacts.hold(true);
     const before = artefacts.asked.length;
     const fetching = until("K3s to be fetched", 120_000, () =>
@@ -135,7 +140,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
       clearInterval(watch);
     }
     expect(await onGuest("sha256sum /usr/local/bin/k3s | cut -d ' ' -f 1")).toBe(
-      writeStack("v1.33.5+k3s1").sha256,
+      (await writeStack("v1.33.5+k3s1")).sha256,
     );
     expect(await onGuest("ls /var/lib/postgresql/15")).toBe("main");
   });
@@ -201,7 +206,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
   });
 
   it("takes a later K3s in place", async () => {
-    const { sha256 } = writeStack("v1.33.6+k3s1");
+    const { sha256 } = await writeStack("v1.33.6+k3s1");
     // The proof of encryption is asked for anew, the rest is changed in place.
     expect(await up()).toMatchObject({ updated: 2, replaced: 1 });
     expect(await onGuest("sha256sum /usr/local/bin/k3s | cut -d ' ' -f 1")).toBe(sha256);
@@ -210,7 +215,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
 
   it("renews K3s's certificates when its generation is raised, and tells the kubeconfig anew", async () => {
     const former = await kubeconfigCertificate();
-    const { sha256 } = writeStack("v1.33.6+k3s1", undefined, 2);
+    const { sha256 } = await writeStack("v1.33.6+k3s1", undefined, 2);
     expect(await up()).toMatchObject({ updated: 3, replaced: 1 });
     expect(await kubeconfigCertificate()).not.toBe(former);
     expect(await kubectl("get", "--raw", "/readyz")).toBe("ok");
@@ -220,7 +225,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
   it("is asked for its encryption again by a run that changes it, and not changed while it lies in clear", async () => {
     await onGuest("umount --lazy /var/lib/rancher");
     try {
-      writeStack("v1.33.7+k3s1", undefined, 2);
+      await writeStack("v1.33.7+k3s1", undefined, 2);
       await expect(up()).rejects.toThrow(
         /Encrypted storage: "\/var\/lib\/rancher" must lie on storage encrypted with AES-256/,
       );
@@ -301,14 +306,13 @@ describe("a bare host", { timeout: 300_000 }, () => {
   }
 
   /** The host's stack with this release of the stand-in; tells what is served. */
-  function writeStack(
+  async function writeStack(
     version: string,
     sha256?: string,
     kubeconfigGeneration = 1,
-  ): { url: string; sha256: string } {
+  ): Promise<{ url: string; sha256: string }> {
     const served = artefacts.serve(version.replace("+", "-"), K3S.replace("@VERSION@", version));
-    const config = {
-      "pulumi:disable-default-providers": ["kubernetes", "postgresql"],
+    await writeConfig(stack.configFile, {
       "fluxbilling:fleetFile": join(folder, "Pulumi.fleet.yaml"),
       "fluxbilling:host": {
         location: GUEST,
@@ -318,17 +322,7 @@ describe("a bare host", { timeout: 300_000 }, () => {
         },
         postgresql: { version: packageVersion },
       },
-    };
-    let salt = {};
-    try {
-      const { encryptionsalt } = parse(readFileSync(stack.configFile, "utf8")) as {
-        encryptionsalt?: string;
-      };
-      salt = encryptionsalt === undefined ? {} : { encryptionsalt };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-    writeFileSync(stack.configFile, stringify({ ...salt, config }));
+    });
     return served;
   }
 
